@@ -1,0 +1,117 @@
+"""
+Learned or memorized, layer by layer
+====================================
+
+The same network is trained twice on the same handwritten digits: once with their
+labels, once with labels drawn at random. Both end with every training label fitted, so
+the training accuracy cannot tell them apart. The non-linearity of their layers can: the
+second network has to tell apart, one by one, images that have nothing in common but a
+label.
+"""
+
+# %%
+# Two networks that fit their labels
+# ----------------------------------
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from sknonlin import ActivationNonlinearity
+
+START = time.perf_counter()
+N_LAYERS, WIDTH = 4, 256
+images, digits = load_digits(return_X_y=True)
+X = torch.tensor(images / 16, dtype=torch.float32)
+labels = {
+    "true labels": digits,
+    "random labels": np.random.default_rng(0).integers(0, 10, len(digits)),
+}
+
+
+def make_mlp():
+    """Build an MLP with ``N_LAYERS`` ReLU layers of ``WIDTH`` units."""
+    layers, n_inputs = [], X.shape[1]
+    for _ in range(N_LAYERS):
+        layers += [nn.Linear(n_inputs, WIDTH), nn.ReLU()]
+        n_inputs = WIDTH
+    return nn.Sequential(*layers, nn.Linear(n_inputs, 10))
+
+
+def train_until_fitted(y, seed=0, batch_size=64, max_epochs=500):
+    """Train an MLP until it gives every sample its label; return it and the epochs."""
+    torch.manual_seed(seed)
+    network = make_mlp()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    y = torch.tensor(y)
+    for epoch in range(1, max_epochs + 1):
+        for batch in torch.randperm(len(X)).split(batch_size):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(X[batch]), y[batch]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            accuracy = (network(X).argmax(1) == y).float().mean().item()
+        if accuracy == 1:
+            break
+    return network, epoch, accuracy
+
+
+@torch.no_grad()
+def relu_activations(network):
+    """Collect the activation matrix of every ReLU layer on all digits."""
+    activations, output = [], X
+    for module in network:
+        output = module(output)
+        if isinstance(module, nn.ReLU):
+            activations.append(output)
+    return activations
+
+
+# %%
+# How well low ranks fit every layer
+# ----------------------------------
+# The activations of one class at a time are factorized at a path of ranks. The area
+# under the curve of relative errors is the layer's non-linearity.
+results = {}
+for name, y in labels.items():
+    network, n_epochs, accuracy = train_until_fitted(y)
+    print(f"{name}: training accuracy {accuracy:.3f} after {n_epochs} epochs")
+    results[name] = [
+        ActivationNonlinearity(by_class=True, random_state=0).fit(A, y)
+        for A in relu_activations(network)
+    ]
+
+print("\nNon-linearity (mean and spread over the classes)")
+print(f"{'layer':<8}" + "".join(f"{name:>20}" for name in labels) + f"{'ratio':>8}")
+for layer in range(N_LAYERS):
+    scores = [results[name][layer].nonlinearity_ for name in labels]
+    cells = "".join(f"{s.mean():>12.3f} ± {s.std():.3f}" for s in scores)
+    print(f"relu {layer + 1:<3}{cells}{scores[1].mean() / scores[0].mean():>8.1f}")
+
+# %%
+# The picture
+# -----------
+# One panel for every layer: the mean curve of each network, with a band from the lowest
+# to the highest class. The shaded area is the non-linearity in the table.
+styles = {"true labels": ("#0072B2", "-"), "random labels": ("#D55E00", "--")}
+figure, axes = plt.subplots(1, N_LAYERS, figsize=(12, 3.4), sharey=True)
+for layer, axis in enumerate(axes):
+    for name, (color, line) in styles.items():
+        scorer = results[name][layer]
+        errors = scorer.errors_
+        axis.plot(scorer.ranks_, errors.mean(0), line, color=color, label=name)
+        axis.fill_between(
+            scorer.ranks_, errors.min(0), errors.max(0), color=color, alpha=0.2, lw=0
+        )
+    axis.set(title=f"ReLU layer {layer + 1}", xlabel="rank k", ylim=(0, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+axes[0].set_ylabel("relative error of the NMF")
+axes[0].legend(frameon=False)
+figure.suptitle("Digits, single-class batches: memorized labels need higher ranks")
+figure.tight_layout()
+figure.savefig("learned_or_memorized.png", dpi=120)
+print("\nPicture: learned_or_memorized.png")
+print(f"Time: {time.perf_counter() - START:.0f} s")

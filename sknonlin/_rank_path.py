@@ -1,0 +1,110 @@
+"""Non-negative factors of a stack of matrices along a path of ranks."""
+
+import torch
+
+from sknonlin._start import nndsvd
+from sknonlin._updates import SOLVERS, admm_update, gram
+
+CHECK_EVERY = 5
+N_FINAL_STEPS = 15
+
+
+def residual_norm(X, Wt, H):
+    """Frobenius norm of ``X - W H`` for every matrix of a stack."""
+    return torch.baddbmm(X, Wt.mT, H, alpha=-1).flatten(1).norm(dim=1)
+
+
+def momentum_weights(n_since_restart, momentum):
+    """Extrapolation of every matrix's state, growing as in Nesterov's sequence."""
+    return 1 + momentum * n_since_restart / (n_since_restart + 3)
+
+
+def alternate(X, Zw, Zh, solver, max_iter, tol):
+    """Alternate updates of both factors until every matrix has converged.
+
+    A matrix leaves the stack when its error falls by less than ``tol`` of itself per
+    iteration; its result does not depend on the others. Where the extrapolated error
+    rises by more than that, the matrix goes back to its best state and on without
+    extrapolation.
+
+    Parameters
+    ----------
+    X : tensor of shape (n_matrices, n, q)
+    Zw, Zh : tensors of shapes (n_matrices, k, n) and (n_matrices, k, q)
+        Starting states.
+
+    Returns
+    -------
+    Zw, Zh : states of the smallest error seen
+    n_iter : tensor of shape (n_matrices,)
+    """
+    n_matrices = len(X)
+    best_w, best_h = Zw.clone(), Zh.clone()
+    best = X.new_full((n_matrices,), torch.inf)
+    n_iter = torch.full((n_matrices,), max_iter, device=X.device)
+    momentum = X.new_full((n_matrices, 1, 1), solver.momentum)
+    active = torch.arange(n_matrices, device=X.device)
+    for iteration in range(max_iter):
+        weight = momentum_weights(iteration, momentum)
+        H = Zh.clamp(min=0)
+        step = solver.update(gram(H), torch.bmm(H, X.mT), Zw)
+        Zw = torch.lerp(Zw, step, weight)
+        Wt = Zw.clamp(min=0)
+        step = solver.update(gram(Wt), torch.bmm(Wt, X), Zh)
+        Zh = torch.lerp(Zh, step, weight)
+        if (iteration + 1) % CHECK_EVERY and iteration + 1 < max_iter:
+            continue
+        error = residual_norm(X, Wt, Zh.clamp(min=0))
+        before = best[active]
+        rose = error > before
+        best[active] = torch.minimum(error, before)
+        best_w[active] = torch.where(rose[:, None, None], best_w[active], Zw)
+        best_h[active] = torch.where(rose[:, None, None], best_h[active], Zh)
+        extrapolated = momentum[:, 0, 0] > 0
+        stalled = error >= before - CHECK_EVERY * tol
+        done = stalled & ~((error > before + tol) & extrapolated)
+        n_iter[active[done]] = iteration + 1
+        keep = (~done).nonzero()[:, 0]
+        if len(keep) == 0:
+            break
+        active = active[keep]
+        momentum = torch.where(rose[keep, None, None], 0, momentum[keep])
+        if len(keep) < len(done):
+            X = X[keep]
+        Zw, Zh = best_w[active], best_h[active]
+    return best_w, best_h, n_iter
+
+
+def learn_path(X, ranks, solver, max_iter, tol):
+    """Factors of a stack at growing ranks, each rank started from the one before.
+
+    A rank adds components from the residual's non-negative double SVD to those there
+    are, so the error falls along the path.
+
+    Parameters
+    ----------
+    X : tensor of shape (n_matrices, n, q)
+        Matrices of Frobenius norm 1 (or 0).
+    ranks : list of int, increasing
+
+    Yields
+    ------
+    H : tensor of shape (n_matrices, k, q)
+    error : tensor of shape (n_matrices,)
+        Frobenius norm of the residual, with W solved for this H.
+    n_iter : tensor of shape (n_matrices,)
+    """
+    solver = SOLVERS[solver]
+    n_matrices, n, q = X.shape
+    Zw, Zh = X.new_zeros(n_matrices, 0, n), X.new_zeros(n_matrices, 0, q)
+    for k in ranks:
+        residual = torch.baddbmm(X, Zw.clamp(min=0).mT, Zh.clamp(min=0), alpha=-1)
+        new_w, new_h = nndsvd(residual, k - Zh.shape[1])
+        Zw, Zh = torch.cat([Zw, new_w], 1), torch.cat([Zh, new_h], 1)
+        if solver.fill:
+            Zw = Zw.clamp(min=0) + solver.fill * new_w.mean((1, 2), keepdim=True)
+            Zh = Zh.clamp(min=0) + solver.fill * new_h.mean((1, 2), keepdim=True)
+        Zw, Zh, n_iter = alternate(X, Zw, Zh, solver, max_iter, tol)
+        H = Zh.clamp(min=0)
+        Zw = admm_update(gram(H), torch.bmm(H, X.mT), Zw, N_FINAL_STEPS)
+        yield H, residual_norm(X, Zw.clamp(min=0), H), n_iter

@@ -1,0 +1,93 @@
+"""Steps of alternating minimization on a stack of matrices, at one rank.
+
+Everything here takes and returns plain tensors of one dtype on one device. The
+factors are kept transposed and signed: ``Z`` of shape (n_matrices, k, m) holds the
+factor in its positive part, and in its negative part the multipliers of the
+constraint, so that one tensor is the whole state of a solver.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
+RELAXATION = 1.6
+MOMENTUM = 0.7
+N_STEPS = 2  # per factor and alternation
+FLOOR = 1e-12  # keeps the Gram matrix of an all-zero matrix invertible
+
+
+def gram(factor):
+    """Gram matrix of the rows of every matrix of a stack."""
+    return torch.bmm(factor, factor.mT)
+
+
+def splitting(G, F):
+    """Operators of the splitting iteration for ``min ||B - A z||, z >= 0``.
+
+    The relaxed Douglas-Rachford (ADMM) iteration on ``z = relu(Z)`` with multipliers
+    ``relu(-Z)`` is ``Z <- (1 - r / 2) Z + M |Z| + P``: one matrix product a step.
+
+    Parameters
+    ----------
+    G : tensor of shape (n_matrices, k, k)
+        Gram matrix ``A' A``.
+    F : tensor of shape (n_matrices, k, m)
+        Cross products ``A' B``.
+
+    Returns
+    -------
+    P, M : tensors of shapes (n_matrices, k, m) and (n_matrices, k, k)
+    """
+    penalized = G.clone()
+    diagonal = torch.diagonal(penalized, dim1=1, dim2=2)
+    rho = RHO * diagonal + (1e-3 * RHO * diagonal.mean(1, keepdim=True) + FLOOR)
+    diagonal.add_(rho)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(penalized)[0])
+    inverse.mul_(RELAXATION)
+    P = torch.bmm(inverse, F)
+    M = inverse.mul_(rho[:, None, :])
+    torch.diagonal(M, dim1=1, dim2=2).sub_(RELAXATION / 2)
+    return P, M
+
+
+def iterate(P, M, Z, n_steps):
+    """``n_steps`` steps of the splitting iteration from ``Z``, which is left as it is.
+
+    Two buffers serve all steps: at these sizes, fresh memory costs as much as the
+    products.
+    """
+    magnitude = torch.abs(Z)
+    Z = torch.add(P, Z, alpha=1 - RELAXATION / 2)
+    Z.baddbmm_(M, magnitude)
+    for _ in range(n_steps - 1):
+        torch.abs(Z, out=magnitude)
+        Z.baddbmm_(M, magnitude, beta=1 - RELAXATION / 2).add_(P)
+    return Z
+
+
+def admm_update(G, F, Z, n_steps=N_STEPS):
+    """Step towards the non-negative least squares solution, from a warm start."""
+    P, M = splitting(G, F)
+    return iterate(P, M, Z, n_steps)
+
+
+def multiplicative_update(G, F, Z):
+    """One multiplicative update (Lee & Seung 2001) of a non-negative factor."""
+    denominator = torch.bmm(G, Z).clamp_(min=torch.finfo(Z.dtype).tiny)
+    return Z * F.clamp(min=0).div_(denominator)
+
+
+class Solver(NamedTuple):
+    """How one factor is updated, and what the alternation around it may do."""
+
+    update: object
+    momentum: float  # extrapolation of the state between outer iterations
+    fill: float  # share of the mean that replaces zeros at the start
+
+
+SOLVERS = {
+    "admm": Solver(admm_update, momentum=MOMENTUM, fill=0.0),
+    # A zero never leaves a multiplicative update, so the start must not have any.
+    "mu": Solver(multiplicative_update, momentum=0.0, fill=0.1),
+}

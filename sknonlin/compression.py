@@ -1,0 +1,166 @@
+"""A matrix at rank k by NMF, PCA or random ablation of units: one interface.
+
+A compression learns from a stack of matrices one set of components for every rank,
+and with them approximates rows, each on its own.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from sknonlin._arrays import MatrixStack
+from sknonlin._cone import project
+from sknonlin._updates import FLOOR
+from sknonlin.nmf import fit_path
+
+
+@dataclass(frozen=True)
+class NMFCompression:
+    """Rows on the non-negative cone that NMF learned at every rank."""
+
+    nonnegative = True
+
+    solver: str = "auto"
+    max_iter: int = 200
+    tol: float = 1e-4
+    max_rows: int | None = 4000
+    random_state: object = None
+    verbose: int = 0
+
+    def learn(self, stack, ranks, n_rows=None):
+        """Errors (n_matrices, n_ranks), components and iterations for every rank."""
+        return fit_path(stack, ranks, n_rows=n_rows, **vars(self))
+
+    @staticmethod
+    def approximate(X, components):
+        """Rows ``X`` (m, q) with the components (k, q) of one rank."""
+        Wt = project(components @ components.T, components @ X.T)
+        return Wt.T @ components
+
+    def residuals(self, X, components):
+        """Norm of what is left of every row of ``X`` (m, q)."""
+        return (X - self.approximate(X, components)).norm(dim=1)
+
+
+@dataclass(frozen=True)
+class PCACompression:
+    """Rows on their leading principal axes.
+
+    The axes are those of the uncentred matrix, so that rank k means as many terms as
+    in NMF, whose error at a rank this one's bounds from below (Eckart & Young).
+    """
+
+    nonnegative = False
+
+    def learn(self, stack, ranks, n_rows=None):
+        """Errors (n_matrices, n_ranks), components and iterations for every rank."""
+        largest = stack.check_values(nonnegative=False)[:, None, None]
+        largest = torch.where(largest > 0, largest, 1)
+        # Singular values come from a Gram matrix: half the digits, so double ones.
+        exact = torch.float32 if stack.device.type == "mps" else torch.float64
+        limit = min(stack.n, stack.q)
+        if stack.n <= stack.q:
+            X = (stack.rows() / largest).to(exact)
+            energy, U = torch.linalg.eigh(torch.bmm(X, X.mT))
+            axes = torch.bmm(U.mT, X)
+            axes /= axes.norm(dim=2, keepdim=True).clamp(min=FLOOR)
+        else:
+            G = torch.zeros(stack.n_matrices, stack.q, stack.q, dtype=exact)
+            G = G.to(stack.device)
+            for rows in stack.chunks():
+                X = (stack.rows(rows.start, rows.stop) / largest).to(exact)
+                G.baddbmm_(X.mT, X)
+            energy, V = torch.linalg.eigh(G)
+            axes = V.mT
+        energy, axes = energy.clamp(min=0), axes.flip(1)  # energy ascends still
+        tail = torch.cat([torch.zeros_like(energy[:, :1]), energy.cumsum(1)], 1)
+        total = tail[:, -1:].clamp(min=FLOOR)
+        left = [limit - min(k, limit) for k in ranks]
+        errors = (tail[:, left] / total).sqrt().to(stack.dtype)
+        if n_rows is not None:
+            errors[torch.as_tensor(n_rows)[:, None] <= torch.as_tensor(ranks)] = 0
+        components = []
+        for k in ranks:
+            component = axes.new_zeros(stack.n_matrices, k, stack.q)
+            component[:, :limit] = axes[:, :k]
+            components.append(component.to(stack.dtype))
+        return errors, components, torch.ones(errors.shape, dtype=torch.int64)
+
+    @staticmethod
+    def approximate(X, components):
+        """Rows ``X`` (m, q) with the components (k, q) of one rank."""
+        return X @ components.T @ components
+
+    def residuals(self, X, components):
+        """Norm of what is left of every row of ``X`` (m, q)."""
+        return (X - self.approximate(X, components)).norm(dim=1)
+
+
+@dataclass(frozen=True)
+class AblationCompression:
+    """Rows with all units but k set to zero (Morcos et al. 2018).
+
+    The components of a rank are ``n_draws`` masks over the units, 1 where one is kept;
+    units are removed in a random order, so the masks of growing ranks are nested.
+    """
+
+    nonnegative = False
+
+    n_draws: int = 10
+    random_state: object = None
+
+    def learn(self, stack, ranks, n_rows=None):
+        """Errors (n_matrices, n_ranks), masks and iterations for every rank."""
+        largest = stack.check_values(nonnegative=False)[:, None, None]
+        largest = torch.where(largest > 0, largest, 1)
+        rng = check_random_state(self.random_state)
+        order = np.stack([rng.permutation(stack.q) for _ in range(self.n_draws)])
+        order = torch.from_numpy(order).to(stack.device)
+        energy = torch.zeros(
+            stack.n_matrices, stack.q, dtype=stack.dtype, device=stack.device
+        )
+        for rows in stack.chunks():
+            X = stack.rows(rows.start, rows.stop) / largest
+            energy += X.square().sum(1)
+        total = energy.sum(1).clamp(min=FLOOR)[:, None]
+        errors, components = [], []
+        for k in ranks:
+            mask = (order.argsort(1) < k).to(stack.dtype)  # (n_draws, q)
+            dropped = energy @ (1 - mask).T
+            errors.append((dropped / total).sqrt().mean(1))
+            components.append(mask.expand(stack.n_matrices, -1, -1))
+        errors = torch.stack(errors, 1)
+        return errors, components, torch.ones(errors.shape, dtype=torch.int64)
+
+    @staticmethod
+    def approximate(X, components):
+        """Rows ``X`` (m, q) under the first mask of one rank."""
+        return X * components[0]
+
+    def residuals(self, X, components):
+        """Norm of what is left of every row of ``X`` (m, q), averaged over the masks."""
+        return (X.square() @ (1 - components).T).sqrt().mean(1)
+
+
+COMPRESSIONS = {
+    "nmf": NMFCompression,
+    "pca": PCACompression,
+    "ablation": AblationCompression,
+}
+
+
+def make_compression(name, **settings):
+    """Make the compression of that name, with those of the settings that it has."""
+    kind = COMPRESSIONS[name]
+    known = kind.__dataclass_fields__
+    return kind(**{key: value for key, value in settings.items() if key in known})
+
+
+def learn_stack(compression, X, ranks, device, n_rows=None):
+    """``compression.learn`` on an array, with the results as NumPy arrays."""
+    stack = MatrixStack(X, device)
+    errors, components, n_iter = compression.learn(stack, ranks, n_rows)
+    components = [component.cpu().numpy() for component in components]
+    return errors.cpu().numpy(), components, n_iter.cpu().numpy()

@@ -1,0 +1,477 @@
+"""Non-linearity scores of activation matrices, as a scikit-learn transformer."""
+
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+from tqdm.auto import tqdm
+
+from sknonlin._arrays import MatrixStack, full_precision, in_full_precision
+from sknonlin._cone import unit_rows
+from sknonlin.compression import COMPRESSIONS, learn_stack, make_compression
+from sknonlin.curves import area_under_curve, area_weights
+from sknonlin.nmf import PATH_CONSTRAINTS, check_ranks
+
+AUTO_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
+
+
+def auto_ranks(n_samples, n_features):
+    """Ten ranks from 1 to 32, about geometric, below ``min(n_samples, n_features)``."""
+    limit = min(n_samples, n_features)
+    return [k for k in AUTO_RANKS if k < limit] or [1]
+
+
+def class_stacks(X, codes, n_classes):
+    """Gather the rows of every class into stacks of matrices of similar height.
+
+    Classes within a factor of two in size share a stack, padded with zero rows, which
+    no factorization sees.
+
+    Yields
+    ------
+    classes : list of int
+    X : array of shape (len(classes), n, n_features), or a 2-D one for a single class
+    n_rows : list of int
+    """
+    order = np.argsort(codes, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(codes, minlength=n_classes))[:-1])
+    stacks = {}
+    for label, index in enumerate(members):
+        stacks.setdefault(len(index).bit_length(), []).append(label)
+    for classes in stacks.values():
+        n_rows = [len(members[label]) for label in classes]
+        if len(classes) == 1:
+            yield classes, X[members[classes[0]]], n_rows
+            continue
+        shape = (len(classes), max(n_rows), X.shape[1])
+        if isinstance(X, torch.Tensor):
+            stack = X.new_zeros(shape)
+        else:
+            stack = np.zeros(shape, dtype=X.dtype)
+        for i, label in enumerate(classes):
+            rows = X[members[label]]
+            stack[i, : rows.shape[0]] = rows.toarray() if sparse.issparse(rows) else rows
+        yield classes, stack, n_rows
+
+
+class ActivationNonlinearity(TransformerMixin, BaseEstimator):
+    """Non-linearity of activation matrices, from how well low ranks fit them.
+
+    The activations of a ReLU layer on similar samples form a non-negative matrix. The
+    worse its non-negative factorizations of low rank fit, the further the layer is
+    from a linear map on these samples [1]_. ``fit`` learns a cone at every rank;
+    ``transform`` returns the relative residual of every row to every cone, the row's
+    own error curve.
+
+    Parameters
+    ----------
+    ranks : "auto" or iterable of int, default="auto"
+        Increasing ranks. ``"auto"``: ten ranks from 1 to 32, about geometric, as far as
+        they are below ``min(n_samples, n_features)``.
+    compression : {"nmf", "pca", "ablation"}, default="nmf"
+        What approximates the matrix at a rank: non-negative factorization, the
+        principal axes of the uncentred matrix, or k units kept at random. The last
+        two accept activations of any sign.
+    by_class : bool, default=False
+        Learn one path for every class in ``y``, as the single-class batches of the
+        source paper ask for.
+    solver : {"auto", "admm", "mu"}, default="auto"
+        Solver of the factorization, see :func:`nmf_path`.
+    max_iter : int, default=200
+        Largest number of alternations at a rank.
+    tol : float, default=1e-4
+        Fall of the relative error in one alternation below which a rank has converged.
+    max_rows : int or None, default=4000
+        Number of rows, drawn in proportion to their energy, from which the cones of a
+        taller matrix are learned. Errors are those of all rows.
+    n_draws : int, default=10
+        Number of random orders of the units that ``compression="ablation"`` averages.
+    device : str or torch.device, default="auto"
+        Where to compute; ``"auto"`` is a tensor's own device, and for other input CUDA
+        where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draw of rows and the ablations.
+    verbose : int, default=0
+        Above 0, progress bars.
+
+    Attributes
+    ----------
+    ranks_ : ndarray of shape (n_ranks,)
+        The ranks used.
+    errors_ : ndarray of shape (n_ranks,) or (n_classes, n_ranks)
+        Relative error of the training matrix at every rank, in [0, 1]; never
+        increasing. A rank at or above ``min(n_samples, n_features)`` has error 0
+        (under ablation, only one at or above ``n_features``).
+    nonlinearity_ : float or ndarray of shape (n_classes,)
+        Area under ``errors_``, in [0, 1].
+    components_ : list of ndarrays of shape (k, n_features) or (n_classes, k, n_features)
+        Components of every rank, of norm 1. Under ablation, ``n_draws`` masks.
+    classes_ : ndarray of shape (n_classes,)
+        The classes; only where ``by_class=True``.
+    n_iter_ : int
+        Largest number of alternations that a rank took.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X has names that are all strings.
+
+    See Also
+    --------
+    nmf_path : The factorization as a function.
+
+    Notes
+    -----
+    A class of one sample is its own cone, with errors of 0. The residual of an all-zero
+    row is 0.
+
+    Compute in the dtype given: float32 is twice as fast as float64.
+
+    References
+    ----------
+    .. [1] E. Collins, S. A. Bigdeli, S. Süsstrunk, "Detecting Memorization in ReLU
+       Networks", arXiv:1810.03372 (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknonlin import ActivationNonlinearity
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(50, 2))
+    >>> linear = np.abs(X) @ rng.random((2, 16))
+    >>> thresholded = np.maximum(X @ rng.normal(size=(2, 16)), 0)
+    >>> scorer = ActivationNonlinearity(ranks=[1, 2, 4, 8])
+    >>> bool(scorer.fit(linear).nonlinearity_ < scorer.fit(thresholded).nonlinearity_)
+    True
+    >>> scorer.transform(thresholded).shape
+    (50, 4)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "ranks": [
+            StrOptions({"auto"}),
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "compression": [StrOptions(set(COMPRESSIONS))],
+        "by_class": ["boolean"],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        **PATH_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        ranks="auto",
+        *,
+        compression="nmf",
+        by_class=False,
+        solver="auto",
+        max_iter=200,
+        tol=1e-4,
+        max_rows=4000,
+        n_draws=10,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.ranks = ranks
+        self.compression = compression
+        self.by_class = by_class
+        self.solver = solver
+        self.max_iter = max_iter
+        self.tol = tol
+        self.max_rows = max_rows
+        self.n_draws = n_draws
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _compression(self):
+        settings = self.get_params(deep=False)
+        return make_compression(settings.pop("compression"), **settings)
+
+    def _validate(self, X, *, reset=False):
+        """X as a 2-D array, CSR matrix or tensor of real numbers."""
+        if isinstance(X, torch.Tensor):
+            return self._validate_tensor(X, reset=reset)
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_non_negative=COMPRESSIONS[self.compression].nonnegative,
+        )
+
+    def _validate_tensor(self, X, *, reset):
+        if X.ndim != 2:
+            raise ValueError(
+                f"Expected 2D array, got a tensor of shape {tuple(X.shape)} instead. "
+                "Reshape your data: one row for every sample (and position)."
+            )
+        if reset:
+            self.n_features_in_ = X.shape[1]
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        elif X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return X.detach()
+
+    def _encode(self, X, y, classes=None):
+        """Classes and, for every row, the index of its class."""
+        if y is None:
+            raise ValueError(
+                f"by_class=True: {type(self).__name__} requires y to be passed, but "
+                "the target y is None."
+            )
+        y = y.cpu().numpy() if isinstance(y, torch.Tensor) else y
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        if classes is None:
+            check_classification_targets(y)
+            return np.unique(y, return_inverse=True)
+        codes = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        unknown = np.unique(y[classes[codes] != y])
+        if len(unknown):
+            raise ValueError(
+                f"y has labels that fit did not see: {unknown.tolist()}. It saw "
+                f"{classes.tolist()}."
+            )
+        return classes, codes
+
+    def fit(self, X, y=None):
+        """Learn the components of every rank, and the error curve.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+            Activations; non-negative, unless ``compression`` takes any sign.
+        y : array-like of shape (n_samples,), default=None
+            Classes, used where ``by_class=True``.
+
+        Returns
+        -------
+        self : object
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If X has negative, NaN or infinite entries, is not two-dimensional, or y is
+            missing although ``by_class=True``.
+        """
+        self._validate_params()
+        X = self._validate(X, reset=True)
+        auto = isinstance(self.ranks, str)
+        ranks = auto_ranks(*X.shape) if auto else check_ranks(self.ranks)
+        compression = self._compression()
+        if self.by_class:
+            self.classes_, codes = self._encode(X, y)
+            self._learn_classes(compression, X, codes, ranks)
+        else:
+            with full_precision():
+                errors, components, n_iter = learn_stack(
+                    compression, X if sparse.issparse(X) else X[None], ranks, self.device
+                )
+            self.errors_ = errors[0]
+            self.components_ = [component[0] for component in components]
+            self.n_iter_ = max(1, int(n_iter.max()))
+        self.ranks_ = np.array(ranks)
+        self.nonlinearity_ = area_under_curve(ranks, self.errors_)
+        return self
+
+    @in_full_precision
+    def _learn_classes(self, compression, X, codes, ranks):
+        n_classes = len(self.classes_)
+        self.n_iter_ = 1
+        errors, components = None, None
+        for classes, stack, n_rows in class_stacks(X, codes, n_classes):
+            learned, parts, n_iter = learn_stack(
+                compression, stack, ranks, self.device, n_rows
+            )
+            if errors is None:
+                errors = np.empty((n_classes, len(ranks)), dtype=learned.dtype)
+                components = [
+                    np.empty((n_classes, *part.shape[1:]), dtype=part.dtype)
+                    for part in parts
+                ]
+            errors[classes] = learned
+            for component, part in zip(components, parts, strict=True):
+                component[classes] = part
+            self.n_iter_ = max(self.n_iter_, int(n_iter.max()))
+        self.errors_, self.components_ = errors, components
+
+    def _cones(self, stack):
+        """Components by class and rank: a list of lists of tensors."""
+        by_class = (
+            self.components_ if self.by_class else [c[None] for c in self.components_]
+        )
+        by_class = [
+            torch.from_numpy(part).to(device=stack.device, dtype=stack.dtype)
+            for part in by_class
+        ]
+        return list(zip(*by_class, strict=True))
+
+    @in_full_precision
+    def _residuals(self, X):
+        """Relative residuals as a tensor (n_samples, n_classes, n_ranks), and X's stack."""
+        compression = self._compression()
+        stack = MatrixStack(X, self.device)
+        if isinstance(X, torch.Tensor):
+            stack.check_values(nonnegative=compression.nonnegative)
+        cones = self._cones(stack)
+        residuals = stack.rows(0, 0).new_empty(stack.n, len(cones), len(self.ranks_))
+        chunks = tqdm(stack.chunks(), "rows", unit="chunk", disable=not self.verbose)
+        for rows in chunks:
+            X_unit = unit_rows(stack.rows(rows.start, rows.stop)[0])[0]
+            for i, ranks in enumerate(cones):
+                for j, components in enumerate(ranks):
+                    left = compression.residuals(X_unit, components)
+                    residuals[rows, i, j] = left
+        return residuals.clamp_(max=1), stack
+
+    def transform(self, X):
+        """Relative residual of every row at every rank: the rows' own error curves.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+            Activations of the layer that ``fit`` saw.
+
+        Returns
+        -------
+        residuals : array of shape (n_samples, n_ranks) or (n_samples, n_classes * n_ranks)
+            In [0, 1]. A row's residuals do not depend on the other rows. A tensor in
+            gives a tensor out, on the same device.
+        """
+        check_is_fitted(self)
+        X = self._validate(X)
+        residuals, stack = self._residuals(X)
+        return stack.restore(residuals.flatten(1), lead=False)
+
+    def score_samples(self, X, y=None):
+        """Area under every row's own error curve, its non-linearity.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+            Activations of the layer that ``fit`` saw.
+        y : array-like of shape (n_samples,), default=None
+            With ``by_class=True``, the class whose cones each row is held against;
+            None takes, for every row, the class whose cones fit it best.
+
+        Returns
+        -------
+        scores : array of shape (n_samples,)
+            In [0, 1]; higher is further from the cones.
+        """
+        check_is_fitted(self)
+        X = self._validate(X)
+        codes = self._given_codes(X, y)
+        areas, stack = self._areas(X)
+        codes = areas.argmin(1) if codes is None else codes.to(areas.device)
+        return stack.restore(areas.gather(1, codes[:, None])[:, 0], lead=False)
+
+    def _areas(self, X):
+        """Areas under the curves, (n_samples, n_classes), and X's stack."""
+        residuals, stack = self._residuals(X)
+        weights = torch.from_numpy(area_weights(self.ranks_)).to(residuals)
+        return residuals @ weights, stack
+
+    def _given_codes(self, X, y):
+        """Index of the class given for every row, or None where classes do not matter."""
+        if y is None or not self.by_class:
+            return None
+        return torch.from_numpy(self._encode(X, y, self.classes_)[1])
+
+    def reconstruct(self, X, rank, y=None):
+        """Rows approximated at one rank.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+            Activations of the layer that ``fit`` saw.
+        rank : int
+            One of ``ranks_``.
+        y : array-like of shape (n_samples,), default=None
+            Classes, as in :meth:`score_samples`.
+
+        Returns
+        -------
+        X_rank : array of shape (n_samples, n_features)
+            Dense. Under ablation, with the units of the first draw.
+
+        Raises
+        ------
+        ValueError
+            If ``rank`` is not one of ``ranks_``.
+        """
+        check_is_fitted(self)
+        position = np.flatnonzero(self.ranks_ == rank)
+        if len(position) == 0:
+            raise ValueError(
+                f"rank={rank!r} was not fitted; choose one of {self.ranks_.tolist()}."
+            )
+        X = self._validate(X)
+        codes = self._given_codes(X, y)
+        if codes is None and self.by_class:
+            codes = self._areas(X)[0].argmin(1)
+        return self._approximate(X, position[0], codes)
+
+    @in_full_precision
+    def _approximate(self, X, position, codes):
+        compression = self._compression()
+        stack = MatrixStack(X, self.device)
+        cones = [ranks[position] for ranks in self._cones(stack)]
+        result = stack.rows(0, 0).new_empty(stack.n, stack.q)
+        for rows in stack.chunks():
+            block, norm = unit_rows(stack.rows(rows.start, rows.stop)[0])
+            for i, components in enumerate(cones):
+                chosen = slice(None) if codes is None else codes[rows] == i
+                part = compression.approximate(block[chosen], components)
+                result[rows][chosen] = part * norm[chosen]
+        return stack.restore(result, lead=False)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of :meth:`transform`.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Checked against the features that ``fit`` saw, and otherwise ignored.
+
+        Returns
+        -------
+        names : ndarray of str
+            ``"rank8"``, or ``"class3_rank8"`` where ``by_class=True``.
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
+        names = [f"rank{k}" for k in self.ranks_]
+        if self.by_class:
+            names = [f"class{c}_{name}" for c in self.classes_ for name in names]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        compression = COMPRESSIONS.get(self.compression)
+        tags.input_tags.positive_only = compression is None or compression.nonnegative
+        tags.target_tags.required = self.by_class
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,382 @@
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from scipy import optimize, sparse
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+from sknonlin import ActivationNonlinearity, nmf_path
+from sknonlin.curves import area_under_curve
+from sknonlin.nonlinearity import auto_ranks
+from tests.conftest import relu_matrix
+
+RANKS = [1, 2, 4, 8]
+COMPRESSIONS = ["nmf", "pca", "ablation"]
+
+
+# Fitting
+
+
+def test_errors_are_those_of_the_path(activations):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    path = nmf_path(activations, RANKS)
+    np.testing.assert_array_equal(scorer.errors_, path.errors)
+    np.testing.assert_array_equal(scorer.components_[2], path.components[2])
+    assert scorer.nonlinearity_ == area_under_curve(RANKS, path.errors)
+    assert scorer.n_iter_ == path.n_iter.max()
+    assert 0 < scorer.nonlinearity_ < 1
+
+
+def test_a_layer_nearer_to_linear_scores_lower():
+    scores = [
+        ActivationNonlinearity(RANKS).fit(relu_matrix(60, 40, depth)).nonlinearity_
+        for depth in (1, 2, 4, 8, 16)
+    ]
+    assert scores == sorted(scores)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_errors_add_up_from_the_rows(activations, compression):
+    scorer = ActivationNonlinearity(RANKS, compression=compression, random_state=0)
+    residuals = scorer.fit_transform(activations)
+    norms = np.linalg.norm(activations, axis=1)
+    total = np.linalg.norm(residuals * norms[:, None], axis=0) / np.linalg.norm(norms)
+    # Ablation averages norms over its draws, by row and over the matrix in turn.
+    rtol = 2e-2 if compression == "ablation" else 1e-3
+    np.testing.assert_allclose(scorer.errors_, total, rtol=rtol)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_by_class_is_one_fit_for_each_class(labelled, compression):
+    X, y = labelled
+    settings = {"ranks": RANKS, "compression": compression, "random_state": 0}
+    together = ActivationNonlinearity(by_class=True, **settings).fit(X, y)
+    np.testing.assert_array_equal(together.classes_, [4, 7, 9])
+    assert together.errors_.shape == (3, 4)
+    assert together.nonlinearity_.shape == (3,)
+    residuals = together.transform(X).reshape(len(X), 3, 4)
+    for i, label in enumerate(together.classes_):
+        alone = ActivationNonlinearity(**settings).fit(X[y == label])
+        np.testing.assert_allclose(together.errors_[i], alone.errors_, atol=1e-6)
+        np.testing.assert_allclose(residuals[:, i], alone.transform(X), atol=1e-4)
+
+
+def test_a_class_of_one_sample_is_its_own_cone(labelled):
+    X, y = labelled
+    y = y.copy()
+    y[0] = 1
+    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
+    assert (scorer.errors_[0] == 0).all()
+    np.testing.assert_allclose(scorer.score_samples(X[:1], [1]), 0, atol=1e-7)
+
+
+def test_small_classes_are_exact_from_their_size_on(labelled):
+    X, y = labelled
+    scorer = ActivationNonlinearity([2, 9, 12], by_class=True).fit(X, y)
+    assert (scorer.errors_[2] == [scorer.errors_[2, 0], 0, 0]).all()
+    assert (scorer.errors_[:2] > 0).all()
+
+
+def test_strings_and_booleans_are_classes(labelled):
+    X, y = labelled
+    names = np.array(["cat", "dog", "fish"])[np.searchsorted([4, 7, 9], y)]
+    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, names)
+    assert scorer.classes_.tolist() == ["cat", "dog", "fish"]
+    assert scorer.get_feature_names_out()[4] == "classdog_rank1"
+    assert len(ActivationNonlinearity(RANKS, by_class=True).fit(X, y > 4).classes_) == 2
+
+
+def test_many_classes_of_all_sizes():
+    rng = np.random.default_rng(0)
+    y = rng.geometric(0.02, size=1000)
+    scorer = ActivationNonlinearity([1, 3], by_class=True).fit(rng.random((1000, 8)), y)
+    assert scorer.errors_.shape == (len(np.unique(y)), 2)
+    assert (np.diff(scorer.errors_) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((100, 200), [1, 2, 3, 4, 6, 8, 11, 16, 23, 32]),
+        ((100, 8), [1, 2, 3, 4, 6]),
+        ((1, 9), [1]),
+    ],
+)
+def test_automatic_ranks_stay_below_the_matrix(shape, expected):
+    assert auto_ranks(*shape) == expected
+    scorer = ActivationNonlinearity().fit(np.ones(shape))
+    assert scorer.ranks_.tolist() == expected
+
+
+# Rows
+
+
+def test_residuals_are_scipys(activations):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    X = relu_matrix(20, 40, seed=3)
+    expected = [
+        [optimize.nnls(H.T, row)[1] / np.linalg.norm(row) for H in scorer.components_]
+        for row in X
+    ]
+    np.testing.assert_allclose(scorer.transform(X), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_score_is_the_area_under_the_rows_curve(activations, compression):
+    scorer = ActivationNonlinearity(RANKS, compression=compression, random_state=0)
+    scorer.fit(activations)
+    expected = area_under_curve(RANKS, scorer.transform(activations))
+    np.testing.assert_allclose(scorer.score_samples(activations), expected)
+
+
+def test_score_by_class_takes_the_class_given_or_the_best(labelled):
+    X, y = labelled
+    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
+    areas = area_under_curve(RANKS, scorer.transform(X).reshape(len(X), 3, 4))
+    codes = np.searchsorted(scorer.classes_, y)
+    np.testing.assert_allclose(scorer.score_samples(X, y), areas[np.arange(64), codes])
+    np.testing.assert_allclose(scorer.score_samples(X), areas.min(1))
+
+
+def test_zero_rows_have_no_residual(activations):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    assert (scorer.transform(np.zeros((2, 40))) == 0).all()
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-30, 1e30, 1e300])
+def test_residuals_do_not_depend_on_scale(activations, factor):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    expected = scorer.transform(activations)
+    np.testing.assert_allclose(scorer.transform(activations * factor), expected, atol=1e-7)
+
+
+def test_chunks_change_nothing(activations, monkeypatch):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    residuals, rows = scorer.transform(activations), scorer.reconstruct(activations, 4)
+    monkeypatch.setattr("sknonlin._arrays.CHUNK_ELEMENTS", 300)
+    np.testing.assert_allclose(scorer.transform(activations), residuals, atol=1e-10)
+    np.testing.assert_allclose(scorer.reconstruct(activations, 4), rows, atol=1e-10)
+
+
+@pytest.mark.parametrize("compression", ["nmf", "pca"])
+@pytest.mark.parametrize("by_class", [False, True])
+def test_reconstruction_leaves_the_residual(labelled, compression, by_class):
+    X, y = labelled
+    scorer = ActivationNonlinearity(RANKS, compression=compression, by_class=by_class)
+    residuals = scorer.fit(X, y).transform(X).reshape(len(X), -1, 4)
+    codes = np.searchsorted([4, 7, 9], y) if by_class else 0
+    left = np.linalg.norm(X - scorer.reconstruct(X, 4, y), axis=1)
+    norms = np.linalg.norm(X, axis=1)
+    np.testing.assert_allclose(left, residuals[np.arange(64), codes, 2] * norms, atol=1e-7)
+
+
+def test_reconstruction_without_labels_takes_the_best_class(labelled):
+    X, y = labelled
+    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
+    areas = area_under_curve(RANKS, scorer.transform(X).reshape(len(X), 3, 4))
+    best = scorer.classes_[areas.argmin(1)]
+    np.testing.assert_allclose(scorer.reconstruct(X, 4), scorer.reconstruct(X, 4, best))
+
+
+# Arrays in and out
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_torch_in_torch_out(labelled, by_class):
+    X, y = labelled
+    scorer = ActivationNonlinearity(RANKS, by_class=by_class)
+    expected = scorer.fit(X, y)
+    tensor = torch.from_numpy(X).requires_grad_()
+    fitted = clone(scorer).fit(tensor, torch.from_numpy(y))
+    np.testing.assert_array_equal(fitted.errors_, expected.errors_)
+    for name in ("transform", "score_samples"):
+        result = getattr(fitted, name)(tensor)
+        assert isinstance(result, torch.Tensor)
+        assert result.device == tensor.device
+        assert result.dtype == torch.float64
+        assert not result.requires_grad
+        np.testing.assert_allclose(result, getattr(expected, name)(X), atol=1e-10)
+    assert isinstance(fitted.reconstruct(tensor, 2), torch.Tensor)
+
+
+def test_fitted_on_one_array_type_scores_another(activations):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    single = torch.from_numpy(activations).float()
+    np.testing.assert_allclose(
+        scorer.transform(single), scorer.transform(activations), atol=1e-5
+    )
+    assert scorer.transform(single.half()).dtype == torch.float16
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_sparse_is_as_dense(labelled, by_class, compression):
+    X, y = labelled
+    scorer = ActivationNonlinearity(
+        RANKS, by_class=by_class, compression=compression, random_state=0
+    )
+    expected = scorer.fit_transform(X, y)
+    compressed = sparse.csr_array(X)
+    np.testing.assert_allclose(scorer.fit_transform(compressed, y), expected, atol=1e-8)
+    np.testing.assert_allclose(
+        scorer.reconstruct(compressed, 4, y), scorer.reconstruct(X, 4, y), atol=1e-8
+    )
+
+
+@pytest.mark.parametrize(("library", "frame"), [("pandas", pd), ("polars", pl)])
+def test_frames_in_and_out(activations, library, frame):
+    X = frame.DataFrame(
+        activations,
+        **{"columns" if library == "pandas" else "schema": [f"unit{i}" for i in range(40)]},
+    )
+    scorer = ActivationNonlinearity(RANKS).set_output(transform=library)
+    result = scorer.fit_transform(X)
+    assert isinstance(result, frame.DataFrame)
+    assert list(result.columns) == ["rank1", "rank2", "rank4", "rank8"]
+    assert scorer.feature_names_in_[3] == "unit3"
+    np.testing.assert_array_equal(
+        result, scorer.set_output(transform="default").transform(X)
+    )
+
+
+def test_pickle_and_clone(activations, tmp_path):
+    scorer = ActivationNonlinearity(RANKS, tol=1e-3).fit(activations)
+    expected = scorer.transform(activations)
+    joblib.dump(scorer, tmp_path / "scorer.joblib")
+    for copy in (
+        pickle.loads(pickle.dumps(scorer)),
+        joblib.load(tmp_path / "scorer.joblib"),
+    ):
+        np.testing.assert_array_equal(copy.transform(activations), expected)
+    assert clone(scorer).get_params() == scorer.get_params()
+    assert not hasattr(clone(scorer), "errors_")
+
+
+def test_progress_bars_are_asked_for(activations, capfd):
+    ActivationNonlinearity(RANKS, verbose=1).fit_transform(activations)
+    assert "NMF path" in capfd.readouterr().err
+    ActivationNonlinearity(RANKS).fit_transform(activations)
+    assert capfd.readouterr().err == ""
+
+
+# With the rest of scikit-learn
+
+
+def test_pipeline_grid_search_and_cross_validation(labelled):
+    X, y = labelled
+    pipeline = make_pipeline(
+        MinMaxScaler(), ActivationNonlinearity(by_class=True), LogisticRegression()
+    )
+    grid = {"activationnonlinearity__ranks": [[1], [1, 2], (1, 2, 4)]}
+    search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(X, y)
+    assert search.best_params_["activationnonlinearity__ranks"] in ([1], [1, 2], (1, 2, 4))
+    assert search.best_score_ > 0.6
+    scores = cross_validate(search.best_estimator_, X, y, cv=3, error_score="raise")
+    assert (scores["test_score"] > 0.5).all()
+
+
+def test_union_and_column_transformer(labelled):
+    X, y = labelled
+    union = FeatureUnion(
+        [
+            (name, ActivationNonlinearity(RANKS, compression=name, random_state=0))
+            for name in COMPRESSIONS
+        ]
+    )
+    assert union.fit_transform(X).shape == (64, 12)
+    assert union.get_feature_names_out()[4] == "pca__rank1"
+    columns = ColumnTransformer(
+        [
+            ("first", ActivationNonlinearity([1, 2]), slice(0, 10)),
+            ("second", ActivationNonlinearity([1, 3], by_class=True), slice(10, 20)),
+        ]
+    )
+    assert columns.fit_transform(X, y).shape == (64, 2 + 3 * 2)
+    assert columns.get_feature_names_out()[-1] == "second__class9_rank3"
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X: -X, "Negative values in data"),
+        (lambda X: X * np.nan, "NaN"),
+        (lambda X: X + np.inf, "infinity"),
+        (lambda X: X[0], "Expected 2D array"),
+        (lambda X: X[None], "dim 3|shape"),
+    ],
+)
+def test_bad_values_say_so(activations, kind, change, message):
+    bad = kind(change(activations))
+    with pytest.raises(ValueError, match=message):
+        ActivationNonlinearity(RANKS).fit(bad)
+    with pytest.raises(ValueError, match=message):
+        ActivationNonlinearity(RANKS).fit(activations).transform(bad)
+
+
+@pytest.mark.parametrize("compression", ["pca", "ablation"])
+def test_any_sign_is_taken_without_nmf(activations, compression):
+    scorer = ActivationNonlinearity(RANKS, compression=compression, random_state=0)
+    scorer.fit(activations - 1)
+    assert np.isfinite(scorer.transform(activations - 1)).all()
+
+
+def test_other_widths_are_refused(activations):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    for X in (activations[:, :9], torch.from_numpy(activations[:, :9])):
+        with pytest.raises(ValueError, match="X has 9 features, but .* expecting 40"):
+            scorer.transform(X)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "by_class=True.*requires y"),
+        (np.ones(3), "inconsistent numbers of samples"),
+        (np.linspace(0, 1, 60), "Unknown label type"),
+    ],
+)
+def test_classes_are_checked(activations, y, message):
+    with pytest.raises(ValueError, match=message):
+        ActivationNonlinearity(RANKS, by_class=True).fit(activations, y)
+
+
+def test_unknown_classes_and_ranks_list_the_known(labelled):
+    X, y = labelled
+    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
+    with pytest.raises(ValueError, match=r"did not see: \[5, 10\].*\[4, 7, 9\]"):
+        scorer.score_samples(X[:3], [5, 4, 10])
+    with pytest.raises(ValueError, match=r"rank=3 was not fitted.*\[1, 2, 4, 8\]"):
+        scorer.reconstruct(X, 3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"ranks": "all"}, "ranks"),
+        ({"ranks": [0]}, "at least 1"),
+        ({"compression": "svd"}, "compression"),
+        ({"by_class": "yes"}, "by_class"),
+        ({"solver": "cd"}, "solver"),
+        ({"max_iter": 0}, "max_iter"),
+        ({"tol": -1.0}, "tol"),
+        ({"max_rows": 0}, "max_rows"),
+        ({"n_draws": 0}, "n_draws"),
+        ({"device": "cuda:99"}, "device='cuda:99'"),
+    ],
+)
+def test_bad_parameters_are_named(activations, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        ActivationNonlinearity(**parameters).fit(activations)
