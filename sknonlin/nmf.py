@@ -32,7 +32,7 @@ PATH_CONSTRAINTS = {
 class NMFPath:
     r"""Factorizations of every matrix of a stack at every rank of a path.
 
-    Attributes
+    Parameters
     ----------
     ranks : ndarray of shape (n_ranks,)
         The ranks, increasing.

@@ -400,7 +400,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         return torch.from_numpy(self._encode(X, y, self.classes_)[1])
 
     def reconstruct(self, X, rank, y=None):
-        """Rows approximated at one rank.
+        """Approximate rows at one rank.
 
         Parameters
         ----------
@@ -448,7 +448,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         return stack.restore(result, lead=False)
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the columns of :meth:`transform`.
+        """Name the columns of :meth:`transform`.
 
         Parameters
         ----------

@@ -6,12 +6,14 @@ import torch
 @pytest.fixture(autouse=True)
 def untouched_globals():
     """No call may change torch's or NumPy's random state, or torch's settings."""
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state = torch.get_rng_state()
+    # The legacy state is the one that libraries disturb.
+    numpy_state = np.random.mtrand._rand.get_state()[1].copy()
     settings = torch.get_num_threads(), torch.get_float32_matmul_precision()
     grad = torch.is_grad_enabled()
     yield
     assert torch.equal(torch.get_rng_state(), torch_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)
+    assert np.array_equal(np.random.mtrand._rand.get_state()[1], numpy_state)
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == settings
     assert torch.is_grad_enabled() == grad
 

@@ -42,7 +42,7 @@ def test_scikit_learn_compliance(estimator, check):
 
 
 # The checks of `set_output` fit frames and transform arrays.
-@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names")
 @pytest.mark.parametrize("check", FURTHER_CHECKS)
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 def test_further_compliance(estimator, check):

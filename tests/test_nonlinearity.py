@@ -336,7 +336,7 @@ def test_any_sign_is_taken_without_nmf(activations, compression):
 def test_other_widths_are_refused(activations):
     scorer = ActivationNonlinearity(RANKS).fit(activations)
     for X in (activations[:, :9], torch.from_numpy(activations[:, :9])):
-        with pytest.raises(ValueError, match="X has 9 features, but .* expecting 40"):
+        with pytest.raises(ValueError, match=r"X has 9 features, but .* expecting 40"):
             scorer.transform(X)
 
 

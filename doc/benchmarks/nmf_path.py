@@ -29,8 +29,10 @@ import time
 import warnings
 
 import joblib
+import nmf
 import numpy as np
 import torch
+import torchnmf.nmf
 from sklearn.decomposition import NMF
 from torch import nn
 
@@ -132,13 +134,11 @@ def relative_error(X, W, H):
 
 
 def run_torchnmf(stack, ranks):
-    from torchnmf.nmf import NMF as TorchNMF  # noqa: PLC0415
-
     errors = []
     for X in stack:
         for rank in ranks:
             torch.manual_seed(0)
-            model = TorchNMF(X.shape, rank)
+            model = torchnmf.nmf.NMF(X.shape, rank)
             model.fit(torch.from_numpy(X), beta=2)
             W, H = model.H.detach().numpy(), model.W.detach().numpy().T
             errors.append(relative_error(X, W, H))
@@ -146,12 +146,10 @@ def run_torchnmf(stack, ranks):
 
 
 def run_nmf_torch(stack, ranks, algo="halsvar"):
-    from nmf import run_nmf  # noqa: PLC0415
-
     errors = []
     for X in stack:
         for rank in ranks:
-            W, H, _ = run_nmf(X, rank, algo=algo, random_state=0)
+            W, H, _ = nmf.run_nmf(X, rank, algo=algo, random_state=0)
             errors.append(relative_error(X, W, H))
     return errors
 

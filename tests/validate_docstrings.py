@@ -1,0 +1,34 @@
+"""Run numpydoc's validation over the public names; exit 1 where one does not pass."""
+
+import inspect
+import sys
+
+from numpydoc.validate import validate
+
+import sknonlin
+
+# Not asked for: extended summaries, See Also and Examples sections everywhere, the
+# period and capital rules that mathematical descriptions break, and unnamed returns.
+IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
+
+
+def public_names():
+    for name in sknonlin.__all__:
+        thing = getattr(sknonlin, name)
+        if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            continue
+        yield f"sknonlin.{name}"
+        if inspect.isclass(thing):
+            for method, function in vars(thing).items():
+                if inspect.isfunction(function) and not method.startswith("_"):
+                    yield f"sknonlin.{name}.{method}"
+
+
+errors = [
+    f"{name}: {code} {message}"
+    for name in public_names()
+    for code, message in validate(name)["errors"]
+    if code not in IGNORED
+]
+print("\n".join(errors) or "numpydoc: all public docstrings pass")
+sys.exit(bool(errors))
