@@ -22,7 +22,7 @@ def momentum_weights(n_since_restart, momentum):
 def alternate(X, Zw, Zh, solver, max_iter, tol):
     """Alternate updates of both factors until every matrix has converged.
 
-    A matrix leaves the stack when its error falls by less than ``tol`` of itself per
+    A matrix leaves the stack when its error falls by less than ``tol`` per
     iteration; its result does not depend on the others. Where the extrapolated error
     rises by more than that, the matrix goes back to its best state and on without
     extrapolation.

@@ -24,7 +24,7 @@ class NMFCompression:
 
     solver: str = "auto"
     max_iter: int = 200
-    tol: float = 1e-4
+    tol: float = 2e-4
     max_rows: int | None = 4000
     random_state: object = None
     verbose: int = 0

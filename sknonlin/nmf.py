@@ -204,7 +204,7 @@ def nmf_path(
     *,
     solver="auto",
     max_iter=200,
-    tol=1e-4,
+    tol=2e-4,
     max_rows=4000,
     device="auto",
     random_state=None,
@@ -230,7 +230,7 @@ def nmf_path(
         did. ``"auto"`` is ``"admm"``.
     max_iter : int, default=200
         Largest number of alternations at a rank.
-    tol : float, default=1e-4
+    tol : float, default=2e-4
         A matrix has converged at a rank when an alternation lowers its relative error
         by less than this. The error is looked at every five alternations.
     max_rows : int or None, default=4000

@@ -91,7 +91,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         Solver of the factorization, see :func:`nmf_path`.
     max_iter : int, default=200
         Largest number of alternations at a rank.
-    tol : float, default=1e-4
+    tol : float, default=2e-4
         Fall of the relative error in one alternation below which a rank has converged.
     max_rows : int or None, default=4000
         Number of rows, drawn in proportion to their energy, from which the cones of a
@@ -178,7 +178,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         by_class=False,
         solver="auto",
         max_iter=200,
-        tol=1e-4,
+        tol=2e-4,
         max_rows=4000,
         n_draws=10,
         device="auto",
