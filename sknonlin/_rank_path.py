@@ -5,7 +5,7 @@ import torch
 from sknonlin._start import nndsvd
 from sknonlin._updates import SOLVERS, admm_update, gram
 
-CHECK_EVERY = 5
+CHECK_EVERY = 4
 N_FINAL_STEPS = 15
 
 
@@ -14,9 +14,9 @@ def residual_norm(X, Wt, H):
     return torch.baddbmm(X, Wt.mT, H, alpha=-1).flatten(1).norm(dim=1)
 
 
-def momentum_weights(n_since_restart, momentum):
+def momentum_weights(n_iterations, momentum):
     """Extrapolation of every matrix's state, growing as in Nesterov's sequence."""
-    return 1 + momentum * n_since_restart / (n_since_restart + 3)
+    return momentum * (n_iterations / (n_iterations + 3)) + 1
 
 
 def alternate(X, Zw, Zh, solver, max_iter, tol):
@@ -40,7 +40,7 @@ def alternate(X, Zw, Zh, solver, max_iter, tol):
     """
     n_matrices = len(X)
     best_w, best_h = Zw.clone(), Zh.clone()
-    best = X.new_full((n_matrices,), torch.inf)
+    best = residual_norm(X, Zw.clamp(min=0), Zh.clamp(min=0))
     n_iter = torch.full((n_matrices,), max_iter, device=X.device)
     momentum = X.new_full((n_matrices, 1, 1), solver.momentum)
     active = torch.arange(n_matrices, device=X.device)

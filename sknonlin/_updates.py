@@ -41,7 +41,7 @@ def splitting(G, F):
     """
     penalized = G.clone()
     diagonal = torch.diagonal(penalized, dim1=1, dim2=2)
-    rho = RHO * diagonal + (1e-3 * RHO * diagonal.mean(1, keepdim=True) + FLOOR)
+    rho = RHO * diagonal + FLOOR
     diagonal.add_(rho)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(penalized)[0])
     inverse.mul_(RELAXATION)

@@ -232,7 +232,7 @@ def nmf_path(
         Largest number of alternations at a rank.
     tol : float, default=2e-4
         A matrix has converged at a rank when an alternation lowers its relative error
-        by less than this. The error is looked at every five alternations.
+        by less than this. The error is looked at every four alternations.
     max_rows : int or None, default=4000
         Of a taller matrix, the components are learned from this many rows, drawn in
         proportion to their squared norm; the errors are those of all rows. None
