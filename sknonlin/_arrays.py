@@ -1,6 +1,6 @@
 """Arrays in and out: NumPy, SciPy sparse and torch inputs as stacks of torch matrices."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 
 import numpy as np
@@ -14,7 +14,7 @@ REMEDY = {
     "nonnegative": (
         "Negative values in data: {name} holds {value:.3g}. Outputs of a ReLU are "
         "never negative; take the activations after the ReLU, or use "
-        "compression='pca', which accepts any sign."
+        "ActivationNonlinearity(compression='pca'), which accepts any sign."
     ),
     "nan": "{name} contains NaN. Remove or impute the rows that have it.",
     "infinity": (
@@ -24,17 +24,29 @@ REMEDY = {
 
 
 @contextmanager
-def full_precision():
-    """No gradients, and no TF32 or bfloat16 inside float32 matrix products."""
-    precision = torch.get_float32_matmul_precision()
+def exact_products():
+    """Matrix products of float32 in float32, without TF32 or bfloat16 inside."""
+    backends = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+    before = [backend.fp32_precision for backend in backends]
     try:
-        if precision != "highest":
-            torch.set_float32_matmul_precision("highest")
-        with torch.no_grad():
-            yield
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
     finally:
-        if precision != "highest":
-            torch.set_float32_matmul_precision(precision)
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+@contextmanager
+def full_precision():
+    """No gradients, no autocast, and exact products; all as before afterwards."""
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                contexts.enter_context(torch.autocast(device, enabled=False))
+        contexts.enter_context(exact_products())
+        yield
 
 
 def in_full_precision(function):
@@ -85,11 +97,11 @@ def working_dtypes(X):
         kind_ok = not X.dtype.is_complex
         returned = torch.float64
     else:
-        if X.dtype in (np.float32, np.float64):
-            dtype = torch.float32 if X.dtype == np.float32 else torch.float64
-            return dtype, X.dtype
-        if X.dtype == np.float16:
-            return torch.float32, X.dtype
+        native = X.dtype.newbyteorder("=")
+        if native == np.float64:
+            return torch.float64, native
+        if native in (np.float32, np.float16):
+            return torch.float32, native
         kind_ok = X.dtype.kind in "biuf"
         returned = np.dtype(np.float64)
     if not kind_ok:
@@ -125,7 +137,7 @@ class MatrixStack:
                     f"tensor ({name}.to_dense()) or a scipy.sparse matrix."
                 )
         else:
-            X = np.asarray(X) if not isinstance(X, np.ndarray) else X
+            X = np.asarray(X)
         if X.ndim < 2:
             raise ValueError(
                 f"Expected 2D array or a stack of them, got {name} of shape "
@@ -162,9 +174,12 @@ class MatrixStack:
             return self._to_torch(self._X[start:stop])
         return self._to_torch(self._X[:, start:stop])
 
-    def chunks(self):
-        """Slices over the rows whose blocks stay below ``CHUNK_ELEMENTS`` numbers."""
-        step = max(1, CHUNK_ELEMENTS // (self.n_matrices * self.q))
+    def chunks(self, width=0):
+        """Slices over the rows whose blocks stay below ``CHUNK_ELEMENTS`` numbers.
+
+        ``width`` is that of what is computed from a row, where it is above the row's.
+        """
+        step = max(1, CHUNK_ELEMENTS // (self.n_matrices * max(self.q, width)))
         return [slice(a, min(a + step, self.n)) for a in range(0, self.n, step)]
 
     def take(self, index):

@@ -4,15 +4,9 @@ import torch
 
 from sknonlin._updates import FLOOR, iterate, splitting
 
-STEPS_PER_ROUND = 20
-N_ROUNDS = 5
+N_STEPS = 20  # of the splitting iteration that finds the supports
+N_STEPS_UNENDED = 500
 SYSTEM_ELEMENTS = 2**23  # numbers in one batch of small linear systems
-
-
-def settled(before, after, scale, tol):
-    """Columns whose last step moved them by less than ``tol`` of their size."""
-    moved = ((after - before) * scale).norm(dim=0)
-    return moved <= tol * (after * scale).norm(dim=0)
 
 
 def solve_on_support(G, F, support):
@@ -27,28 +21,40 @@ def solve_on_support(G, F, support):
     return solution.masked_fill(info[None] != 0, torch.nan)
 
 
-def pivot(G, F, Z, tol):
+def pivot(G, F, support):
     """Exact solutions by block principal pivoting (Kim & Park 2011).
 
     Infeasible variables of a column change sides all at once as long as their number
-    falls, and one by one (the last, Murty's rule) where it does not, which ends after
-    finitely many exchanges. A column that singular systems keep from ending has its
-    best iterate from the splitting iteration.
+    falls, and one by one (the last, Murty's rule) where it does not.
+
+    Parameters
+    ----------
+    G : tensor of shape (k, k)
+    F : tensor of shape (k, m)
+    support : bool tensor of shape (k, m)
+        Where the solutions are expected to be positive; it is overwritten.
+
+    Returns
+    -------
+    result : tensor of shape (k, m)
+    todo : tensor of int
+        Columns that did not end: singular systems, or very many exchanges.
     """
     k, m = F.shape
-    result = Z.clamp(min=0)
-    support = Z > 0
+    tol = torch.finfo(G.dtype).eps ** (2 / 3)
+    scale = torch.diagonal(G).clamp(min=FLOOR).sqrt()[:, None]
+    right = (F / scale).norm(dim=0)
+    result = torch.zeros_like(F)
     fewest = torch.full((m,), k + 1, device=F.device)
     patience = torch.full((m,), 3, device=F.device)
     todo = torch.arange(m, device=F.device)
-    scale = torch.diagonal(G).clamp(min=FLOOR).sqrt()[:, None]
     order = torch.arange(k, device=F.device)[:, None]
     for _ in range(5 * k + 10):
         f, s = F[:, todo], support[:, todo]
         z = solve_on_support(G, f, s)
-        size = (z * scale).norm(dim=0)
+        size = torch.minimum((z * scale).norm(dim=0), right[todo])
         wrong = (s & (z * scale < -tol * size)) | (
-            ~s & ((f - G @ z) > tol * scale * size.clamp(min=FLOOR))
+            ~s & ((f - G @ z) / scale > tol * right[todo])
         )
         wrong |= torch.isnan(z)
         count = wrong.sum(0)
@@ -63,11 +69,14 @@ def pivot(G, F, Z, tol):
         todo = todo[~ended]
         if len(todo) == 0:
             break
-    return result
+    return result, todo
 
 
 def project(G, F):
     """Non-negative least squares of every column of ``F`` on its own.
+
+    A splitting iteration finds the support of most columns, pivoting ends them; for
+    the few that it does not end, the iteration goes on.
 
     Parameters
     ----------
@@ -81,32 +90,27 @@ def project(G, F):
     Wt : tensor of shape (k, m)
     """
     k, m = F.shape
-    tol = torch.finfo(G.dtype).eps ** (2 / 3)
-    scale = torch.diagonal(G).clamp(min=FLOOR).sqrt()[:, None]
     P, M = splitting(G[None], F[None])
-    Z = P.clone()
+    Z = iterate(P, M, P, N_STEPS)
     result = torch.empty_like(F)
-    todo = torch.arange(m, device=F.device)
-    for _ in range(N_ROUNDS):
-        before = iterate(P, M, Z, STEPS_PER_ROUND - 1)
-        Z = iterate(P, M, before, 1)
-        done = settled(before[0], Z[0], scale, tol)
-        result[:, todo[done]] = Z[0][:, done].clamp(min=0)
-        rest = (~done).nonzero()[:, 0]
-        if len(rest) == 0:
-            return result
-        todo, Z, P = todo[rest], Z[:, :, rest], P[:, :, rest]
     step = max(1, SYSTEM_ELEMENTS // k**2)
-    for start in range(0, len(todo), step):
+    for start in range(0, m, step):
         part = slice(start, start + step)
-        result[:, todo[part]] = pivot(G, F[:, todo[part]], Z[0][:, part], tol)
+        result[:, part], left = pivot(G, F[:, part], Z[0, :, part] > 0)
+        if len(left):
+            left = left + start
+            Z_left = iterate(P[:, :, left], M, Z[:, :, left], N_STEPS_UNENDED)
+            result[:, left] = Z_left[0].clamp(min=0)
     return result
 
 
 def unit_rows(X):
-    """Rows scaled to norm 1, and their norms, safe at any magnitude."""
+    """Rows scaled to norm 1, and the two factors of their norms.
+
+    The norm itself may overflow where its factors do not.
+    """
     largest = X.abs().amax(-1, keepdim=True)
     X = X / torch.where(largest > 0, largest, 1)
     norm = X.norm(dim=-1, keepdim=True)
     X = X / torch.where(norm > 0, norm, 1)
-    return X, norm * largest
+    return X, norm, largest

@@ -102,8 +102,8 @@ def learn_path(X, ranks, solver, max_iter, tol):
         new_w, new_h = nndsvd(residual, k - Zh.shape[1])
         Zw, Zh = torch.cat([Zw, new_w], 1), torch.cat([Zh, new_h], 1)
         if solver.fill:
-            Zw = Zw.clamp(min=0) + solver.fill * new_w.mean((1, 2), keepdim=True)
-            Zh = Zh.clamp(min=0) + solver.fill * new_h.mean((1, 2), keepdim=True)
+            Zw = Zw.clamp(min=0) + solver.fill * new_w.amax((1, 2), keepdim=True)
+            Zh = Zh.clamp(min=0) + solver.fill * new_h.amax((1, 2), keepdim=True)
         Zw, Zh, n_iter = alternate(X, Zw, Zh, solver, max_iter, tol)
         H = Zh.clamp(min=0)
         Zw = admm_update(gram(H), torch.bmm(H, X.mT), Zw, N_FINAL_STEPS)

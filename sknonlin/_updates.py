@@ -83,11 +83,11 @@ class Solver(NamedTuple):
 
     update: object
     momentum: float  # extrapolation of the state between outer iterations
-    fill: float  # share of the mean that replaces zeros at the start
+    fill: float  # share of the largest entry that is added at the start
 
 
 SOLVERS = {
     "admm": Solver(admm_update, momentum=MOMENTUM, fill=0.0),
     # A zero never leaves a multiplicative update, so the start must not have any.
-    "mu": Solver(multiplicative_update, momentum=0.0, fill=0.1),
+    "mu": Solver(multiplicative_update, momentum=0.0, fill=0.02),
 }

@@ -16,8 +16,16 @@ from sknonlin._updates import FLOOR
 from sknonlin.nmf import fit_path
 
 
+class Projection:
+    """What NMF and PCA share: a row's residual is what its approximation leaves."""
+
+    def residuals(self, X, components):
+        """Norm of what is left of every row of ``X`` (m, q)."""
+        return (X - self.approximate(X, components)).norm(dim=1)
+
+
 @dataclass(frozen=True)
-class NMFCompression:
+class NMFCompression(Projection):
     """Rows on the non-negative cone that NMF learned at every rank."""
 
     nonnegative = True
@@ -39,13 +47,9 @@ class NMFCompression:
         Wt = project(components @ components.T, components @ X.T)
         return Wt.T @ components
 
-    def residuals(self, X, components):
-        """Norm of what is left of every row of ``X`` (m, q)."""
-        return (X - self.approximate(X, components)).norm(dim=1)
-
 
 @dataclass(frozen=True)
-class PCACompression:
+class PCACompression(Projection):
     """Rows on their leading principal axes.
 
     The axes are those of the uncentred matrix, so that rank k means as many terms as
@@ -67,35 +71,36 @@ class PCACompression:
             axes = torch.bmm(U.mT, X)
             axes /= axes.norm(dim=2, keepdim=True).clamp(min=FLOOR)
         else:
-            G = torch.zeros(stack.n_matrices, stack.q, stack.q, dtype=exact)
-            G = G.to(stack.device)
+            G = torch.zeros(
+                stack.n_matrices, stack.q, stack.q, dtype=exact, device=stack.device
+            )
             for rows in stack.chunks():
                 X = (stack.rows(rows.start, rows.stop) / largest).to(exact)
                 G.baddbmm_(X.mT, X)
             energy, V = torch.linalg.eigh(G)
             axes = V.mT
-        energy, axes = energy.clamp(min=0), axes.flip(1)  # energy ascends still
+        energy = energy.clamp(min=0)  # ascending
+        # The axes of no energy are rounding errors; they must not count.
+        noise = max(stack.n, stack.q) * torch.finfo(exact).eps * energy[:, -1:]
+        axes = torch.where((energy > noise)[:, :, None], axes, 0).flip(1)
         tail = torch.cat([torch.zeros_like(energy[:, :1]), energy.cumsum(1)], 1)
         total = tail[:, -1:].clamp(min=FLOOR)
         left = [limit - min(k, limit) for k in ranks]
         errors = (tail[:, left] / total).sqrt().to(stack.dtype)
         if n_rows is not None:
-            errors[torch.as_tensor(n_rows)[:, None] <= torch.as_tensor(ranks)] = 0
+            n_rows = torch.as_tensor(n_rows, device="cpu")[:, None]
+            errors[n_rows <= torch.as_tensor(ranks, device="cpu")] = 0
         components = []
         for k in ranks:
             component = axes.new_zeros(stack.n_matrices, k, stack.q)
             component[:, :limit] = axes[:, :k]
             components.append(component.to(stack.dtype))
-        return errors, components, torch.ones(errors.shape, dtype=torch.int64)
+        return errors, components, torch.ones(errors.shape, dtype=torch.int64, device="cpu")
 
     @staticmethod
     def approximate(X, components):
         """Rows ``X`` (m, q) with the components (k, q) of one rank."""
         return X @ components.T @ components
-
-    def residuals(self, X, components):
-        """Norm of what is left of every row of ``X`` (m, q)."""
-        return (X - self.approximate(X, components)).norm(dim=1)
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ class AblationCompression:
             errors.append((dropped / total).sqrt().mean(1))
             components.append(mask.expand(stack.n_matrices, -1, -1))
         errors = torch.stack(errors, 1)
-        return errors, components, torch.ones(errors.shape, dtype=torch.int64)
+        return errors, components, torch.ones(errors.shape, dtype=torch.int64, device="cpu")
 
     @staticmethod
     def approximate(X, components):

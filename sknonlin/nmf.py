@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from sknonlin._arrays import MatrixStack, in_full_precision
 from sknonlin._cone import project, unit_rows
 from sknonlin._rank_path import N_FINAL_STEPS, learn_path
-from sknonlin._updates import FLOOR, SOLVERS, gram, iterate, splitting
+from sknonlin._updates import FLOOR, SOLVERS, admm_update, gram
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -28,7 +28,7 @@ PATH_CONSTRAINTS = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class NMFPath:
     r"""Factorizations of every matrix of a stack at every rank of a path.
 
@@ -99,7 +99,8 @@ def draw_rows(stack, largest, max_rows, random_state):
     ).double()
     cumulated = energy.cumsum(1)
     offset = check_random_state(random_state).uniform()
-    steps = (torch.arange(max_rows, dtype=torch.float64) + offset) / max_rows
+    steps = torch.arange(max_rows, dtype=torch.float64, device="cpu") + offset
+    steps = steps / max_rows
     index = torch.searchsorted(cumulated, cumulated[:, -1:] * steps)
     return unit_rows(stack.take(index.clamp(max=stack.n - 1)))[0]
 
@@ -117,22 +118,23 @@ def exact_components(X, k):
 
 def residual_energy(X, H):
     """Squared norm of what the cones ``H`` leave of the rows of a stack ``X``."""
-    P, M = splitting(gram(H), torch.bmm(H, X.mT))
-    Wt = iterate(P, M, P, N_FINAL_STEPS).clamp_(min=0)
+    F = torch.bmm(H, X.mT)
+    Wt = admm_update(gram(H), F, torch.zeros_like(F), N_FINAL_STEPS).clamp_(min=0)
     return torch.baddbmm(X, Wt.mT, H, alpha=-1).square_().sum((1, 2))
 
 
 def errors_on_all_rows(stack, largest, components):
     """Relative errors (n_matrices, n_ranks) of learned cones, in one pass."""
-    left = torch.zeros(stack.n_matrices, len(components), device=stack.device)
-    left = left.to(torch.float64 if stack.device.type != "mps" else torch.float32)
+    left = torch.zeros(
+        stack.n_matrices, len(components), dtype=stack.dtype, device=stack.device
+    )
     total = torch.zeros_like(left[:, :1])
     for rows in stack.chunks():
         X = stack.rows(rows.start, rows.stop) / largest
         total += X.square().sum((1, 2))[:, None]
         for i, H in enumerate(components):
             left[:, i] += residual_energy(X, H)
-    return (left / total.clamp(min=FLOOR)).sqrt().to(stack.dtype)
+    return (left / total.clamp(min=FLOOR)).sqrt()
 
 
 def enforce_monotone(errors, components):
@@ -153,7 +155,7 @@ def fit_path(
     """:func:`nmf_path` on a checked :class:`MatrixStack`, in tensors.
 
     ``n_rows`` gives the number of true rows of every matrix where the others are
-    zeros that only pad the stack.
+    zeros that only pad the stack, which must not be one to sample from.
 
     Returns
     -------
@@ -163,29 +165,33 @@ def fit_path(
     """
     largest = stack.check_values(nonnegative=True)[:, None, None]
     largest = torch.where(largest > 0, largest, 1)
-    if max_rows is not None and stack.n > max_rows:
-        X = draw_rows(stack, largest, max_rows, random_state)
+    learned = [k for k in ranks if k < min(stack.n, stack.q)]
+    # A sample must show more directions than the components it is to teach.
+    n_drawn = stack.n if max_rows is None else max([max_rows, *(2 * k for k in learned)])
+    sampled = bool(learned) and stack.n > n_drawn
+    if sampled:
+        X = draw_rows(stack, largest, n_drawn, random_state)
     else:
         X = stack.rows() / largest
     norm = X.flatten(1).norm(dim=1)[:, None, None]
     X = X / torch.where(norm > 0, norm, 1)
 
-    limit = min(X.shape[1:])
-    learned = [k for k in ranks if k < limit]
     steps = learn_path(X, learned, "admm" if solver == "auto" else solver, max_iter, tol)
     steps = tqdm(steps, "NMF path", len(learned), unit="rank", disable=not verbose)
     results = [(unit_rows(H)[0], error, n_iter) for H, error, n_iter in steps]
     components = [H for H, _, _ in results]
     errors = X.new_zeros(stack.n_matrices, len(ranks))
-    n_iter = torch.zeros(errors.shape, dtype=torch.int64)
+    n_iter = torch.zeros(errors.shape, dtype=torch.int64, device="cpu")
     for i, (_, error, iterations) in enumerate(results):
         errors[:, i], n_iter[:, i] = error, iterations.cpu()
-    if learned and stack.n != X.shape[1]:
+    if sampled:
         errors[:, : len(learned)] = errors_on_all_rows(stack, largest, components)
     enforce_monotone(errors[:, : len(learned)], components)
-    components += [exact_components(X, k) for k in ranks[len(learned) :]]
+    if len(learned) < len(ranks):
+        X = stack.rows() if stack.n < stack.q else X
+        components += [exact_components(X, k) for k in ranks[len(learned) :]]
     if n_rows is not None:
-        n_rows = torch.as_tensor(n_rows)
+        n_rows = torch.as_tensor(n_rows, device="cpu")
         for i, k in enumerate(learned):
             exact = n_rows <= k
             components[i][exact] = exact_components(X[exact][:, :k], k)
@@ -234,9 +240,9 @@ def nmf_path(
         A matrix has converged at a rank when an alternation lowers its relative error
         by less than this. The error is looked at every four alternations.
     max_rows : int or None, default=4000
-        Of a taller matrix, the components are learned from this many rows, drawn in
-        proportion to their squared norm; the errors are those of all rows. None
-        learns from every row.
+        Of a taller matrix, the components are learned from this many rows (at least
+        twice the largest rank), drawn in proportion to their squared norm; the errors
+        are those of all rows. None learns from every row.
     device : str or torch.device, default="auto"
         Where to compute. ``"auto"`` is a tensor's own device, and for other input
         CUDA where there is one.
@@ -368,13 +374,16 @@ def nnls(X, components, *, device="auto"):
         )
     stack.check_values(nonnegative=False)
     cones.check_values(nonnegative=False)
-    H, H_norm = unit_rows(cones.rows().to(stack.dtype))
+    H, *H_norm = unit_rows(cones.rows())
+    H = H.to(stack.dtype)
     G = gram(H)
     W = []
-    for rows in stack.chunks():
-        X, X_norm = unit_rows(stack.rows(rows.start, rows.stop))
+    for rows in stack.chunks(cones.n):
+        X, norm, largest = unit_rows(stack.rows(rows.start, rows.stop))
         F = torch.bmm(H, X.mT)
         Wt = torch.stack([project(g, f) for g, f in zip(G, F, strict=True)])
-        W.append(Wt.mT * X_norm)
-    H_norm = torch.where(H_norm > 0, H_norm, torch.inf)
-    return stack.restore(torch.cat(W, dim=1) / H_norm.mT)
+        W.append(Wt.mT * norm * largest)
+    W = torch.cat(W, dim=1)
+    for factor in H_norm:
+        W = W / torch.where(factor > 0, factor, torch.inf).mT
+    return stack.restore(W)

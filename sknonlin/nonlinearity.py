@@ -18,7 +18,12 @@ from sklearn.utils.validation import (
 )
 from tqdm.auto import tqdm
 
-from sknonlin._arrays import MatrixStack, full_precision, in_full_precision
+from sknonlin._arrays import (
+    CHUNK_ELEMENTS,
+    MatrixStack,
+    full_precision,
+    in_full_precision,
+)
 from sknonlin._cone import unit_rows
 from sknonlin.compression import COMPRESSIONS, learn_stack, make_compression
 from sknonlin.curves import area_under_curve, area_weights
@@ -33,37 +38,48 @@ def auto_ranks(n_samples, n_features):
     return [k for k in AUTO_RANKS if k < limit] or [1]
 
 
-def class_stacks(X, codes, n_classes):
-    """Gather the rows of every class into stacks of matrices of similar height.
+def padded_height(n_rows, max_rows):
+    """Height to which a class is padded: within a quarter of its own, whatever others'.
 
-    Classes within a factor of two in size share a stack, padded with zero rows, which
-    no factorization sees.
+    A class of more than ``max_rows`` rows is not padded, because rows of it are drawn.
+    """
+    if max_rows is not None and n_rows > max_rows:
+        return n_rows
+    step = max(1, 2 ** (n_rows.bit_length() - 3))
+    height = -(-n_rows // step) * step
+    return height if max_rows is None else min(height, max_rows)
+
+
+def class_stacks(X, codes, n_classes, max_rows):
+    """Gather the rows of every class into stacks of matrices of one height.
+
+    The shorter ones are padded with zero rows, which no factorization sees.
 
     Yields
     ------
     classes : list of int
-    X : array of shape (len(classes), n, n_features), or a 2-D one for a single class
+    X : array of shape (len(classes), height, n_features)
     n_rows : list of int
     """
     order = np.argsort(codes, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(codes, minlength=n_classes))[:-1])
-    stacks = {}
+    groups = {}
     for label, index in enumerate(members):
-        stacks.setdefault(len(index).bit_length(), []).append(label)
-    for classes in stacks.values():
-        n_rows = [len(members[label]) for label in classes]
-        if len(classes) == 1:
-            yield classes, X[members[classes[0]]], n_rows
-            continue
-        shape = (len(classes), max(n_rows), X.shape[1])
-        if isinstance(X, torch.Tensor):
-            stack = X.new_zeros(shape)
-        else:
-            stack = np.zeros(shape, dtype=X.dtype)
-        for i, label in enumerate(classes):
-            rows = X[members[label]]
-            stack[i, : rows.shape[0]] = rows.toarray() if sparse.issparse(rows) else rows
-        yield classes, stack, n_rows
+        groups.setdefault(padded_height(len(index), max_rows), []).append(label)
+    for height, labels in groups.items():
+        step = max(1, CHUNK_ELEMENTS // (height * X.shape[1]))
+        for start in range(0, len(labels), step):
+            classes = labels[start : start + step]
+            shape = (len(classes), height, X.shape[1])
+            if isinstance(X, torch.Tensor):
+                stack = X.new_zeros(shape)
+            else:
+                stack = np.zeros(shape, dtype=X.dtype)
+            for i, label in enumerate(classes):
+                rows = X[members[label]]
+                rows = rows.toarray() if sparse.issparse(rows) else rows
+                stack[i, : len(rows)] = rows
+            yield classes, stack, [len(members[label]) for label in classes]
 
 
 class ActivationNonlinearity(TransformerMixin, BaseEstimator):
@@ -136,7 +152,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
     A class of one sample is its own cone, with errors of 0. The residual of an all-zero
     row is 0.
 
-    Compute in the dtype given: float32 is twice as fast as float64.
+    Computes in the dtype given, float32 or float64; arrays of other numbers become
+    float64, as in scikit-learn, and half-precision tensors are computed in float32.
 
     References
     ----------
@@ -199,6 +216,9 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
 
     def _compression(self):
         settings = self.get_params(deep=False)
+        if isinstance(self.random_state, np.random.RandomState):
+            # One seed for all classes, whatever stacks they fall into.
+            settings["random_state"] = self.random_state.randint(2**31 - 1)
         return make_compression(settings.pop("compression"), **settings)
 
     def _validate(self, X, *, reset=False):
@@ -284,6 +304,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             self.classes_, codes = self._encode(X, y)
             self._learn_classes(compression, X, codes, ranks)
         else:
+            if hasattr(self, "classes_"):
+                del self.classes_
             with full_precision():
                 errors, components, n_iter = learn_stack(
                     compression, X if sparse.issparse(X) else X[None], ranks, self.device
@@ -300,7 +322,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         n_classes = len(self.classes_)
         self.n_iter_ = 1
         errors, components = None, None
-        for classes, stack, n_rows in class_stacks(X, codes, n_classes):
+        for classes, stack, n_rows in class_stacks(X, codes, n_classes, self.max_rows):
             learned, parts, n_iter = learn_stack(
                 compression, stack, ranks, self.device, n_rows
             )
@@ -318,31 +340,39 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
 
     def _cones(self, stack):
         """Components by class and rank: a list of lists of tensors."""
-        by_class = (
-            self.components_ if self.by_class else [c[None] for c in self.components_]
-        )
-        by_class = [
-            torch.from_numpy(part).to(device=stack.device, dtype=stack.dtype)
-            for part in by_class
+        by_class = hasattr(self, "classes_")
+        parts = [
+            torch.from_numpy(part if by_class else part[None]).to(
+                device=stack.device, dtype=stack.dtype
+            )
+            for part in self.components_
         ]
-        return list(zip(*by_class, strict=True))
+        return list(zip(*parts, strict=True))
 
-    @in_full_precision
-    def _residuals(self, X):
-        """Relative residuals as a tensor (n_samples, n_classes, n_ranks), and X's stack."""
-        compression = self._compression()
+    def _stack(self, X, compression):
         stack = MatrixStack(X, self.device)
         if isinstance(X, torch.Tensor):
             stack.check_values(nonnegative=compression.nonnegative)
+        return stack, stack.chunks(int(self.ranks_[-1]))
+
+    @in_full_precision
+    def _residuals(self, X, codes=None):
+        """Relative residuals as a tensor (n_samples, n_classes, n_ranks), and X's stack.
+
+        With ``codes``, those to the class of each row alone, (n_samples, 1, n_ranks).
+        """
+        compression = self._compression()
+        stack, chunks = self._stack(X, compression)
         cones = self._cones(stack)
-        residuals = stack.rows(0, 0).new_empty(stack.n, len(cones), len(self.ranks_))
-        chunks = tqdm(stack.chunks(), "rows", unit="chunk", disable=not self.verbose)
-        for rows in chunks:
-            X_unit = unit_rows(stack.rows(rows.start, rows.stop)[0])[0]
+        n_cones = len(cones) if codes is None else 1
+        residuals = stack.rows(0, 0).new_empty(stack.n, n_cones, len(self.ranks_))
+        for rows in tqdm(chunks, "rows", unit="chunk", disable=not self.verbose):
+            block = unit_rows(stack.rows(rows.start, rows.stop)[0])[0]
             for i, ranks in enumerate(cones):
+                chosen = slice(None) if codes is None else codes[rows] == i
                 for j, components in enumerate(ranks):
-                    left = compression.residuals(X_unit, components)
-                    residuals[rows, i, j] = left
+                    left = compression.residuals(block[chosen], components)
+                    residuals[rows][chosen, i if codes is None else 0, j] = left
         return residuals.clamp_(max=1), stack
 
     def transform(self, X):
@@ -382,20 +412,19 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._validate(X)
-        codes = self._given_codes(X, y)
-        areas, stack = self._areas(X)
-        codes = areas.argmin(1) if codes is None else codes.to(areas.device)
-        return stack.restore(areas.gather(1, codes[:, None])[:, 0], lead=False)
+        areas, stack = self._areas(X, self._given_codes(X, y))
+        return stack.restore(areas.amin(1), lead=False)
 
-    def _areas(self, X):
-        """Areas under the curves, (n_samples, n_classes), and X's stack."""
-        residuals, stack = self._residuals(X)
+    @in_full_precision
+    def _areas(self, X, codes=None):
+        """Areas under the curves of :meth:`_residuals`, and X's stack."""
+        residuals, stack = self._residuals(X, codes)
         weights = torch.from_numpy(area_weights(self.ranks_)).to(residuals)
         return residuals @ weights, stack
 
     def _given_codes(self, X, y):
         """Index of the class given for every row, or None where classes do not matter."""
-        if y is None or not self.by_class:
+        if y is None or not hasattr(self, "classes_"):
             return None
         return torch.from_numpy(self._encode(X, y, self.classes_)[1])
 
@@ -429,22 +458,22 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             )
         X = self._validate(X)
         codes = self._given_codes(X, y)
-        if codes is None and self.by_class:
+        if codes is None and hasattr(self, "classes_"):
             codes = self._areas(X)[0].argmin(1)
         return self._approximate(X, position[0], codes)
 
     @in_full_precision
     def _approximate(self, X, position, codes):
         compression = self._compression()
-        stack = MatrixStack(X, self.device)
+        stack, chunks = self._stack(X, compression)
         cones = [ranks[position] for ranks in self._cones(stack)]
         result = stack.rows(0, 0).new_empty(stack.n, stack.q)
-        for rows in stack.chunks():
-            block, norm = unit_rows(stack.rows(rows.start, rows.stop)[0])
+        for rows in chunks:
+            block, norm, largest = unit_rows(stack.rows(rows.start, rows.stop)[0])
             for i, components in enumerate(cones):
                 chosen = slice(None) if codes is None else codes[rows] == i
                 part = compression.approximate(block[chosen], components)
-                result[rows][chosen] = part * norm[chosen]
+                result[rows][chosen] = part * norm[chosen] * largest[chosen]
         return stack.restore(result, lead=False)
 
     def get_feature_names_out(self, input_features=None):
@@ -463,7 +492,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         _check_feature_names_in(self, input_features)
         names = [f"rank{k}" for k in self.ranks_]
-        if self.by_class:
+        if hasattr(self, "classes_"):
             names = [f"class{c}_{name}" for c in self.classes_ for name in names]
         return np.array(names, dtype=object)
 

@@ -50,6 +50,15 @@ def test_errors_are_those_of_the_rows(name):
         assert error.item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-7)
 
 
+def test_pca_of_few_directions_has_no_more_axes():
+    X = np.ones((60, 400)) + np.outer(np.arange(60), np.eye(400)[0])
+    compression, errors, components, _ = learn("pca", X)
+    for error, component in zip(errors[0], components, strict=True):
+        rows = torch.from_numpy(X)
+        left = compression.residuals(rows, component[0]).norm() / rows.norm()
+        assert left.item() == pytest.approx(error.item(), abs=1e-6)
+
+
 @pytest.mark.parametrize("name", COMPRESSIONS)
 def test_stacking_changes_nothing(name, stack):
     errors = learn(name, stack)[1]

@@ -11,6 +11,7 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from sknonlin import nmf_path, nnls
+from sknonlin._cone import pivot
 from tests.conftest import relu_matrix
 
 SOLVERS = ["admm", "mu"]
@@ -176,6 +177,28 @@ def test_errors_are_those_of_all_rows():
     X = relu_matrix(300, 16)
     path = nmf_path(X, RANKS, max_rows=50, random_state=0)
     np.testing.assert_allclose(path.errors, direct_errors(X, path), rtol=1e-3)
+
+
+@pytest.mark.parametrize("max_rows", [1, 10])
+def test_ranks_above_the_sample_are_not_exact(max_rows):
+    X = relu_matrix(100, 50, depth=20)
+    path = nmf_path(X, [5, 20, 50], max_rows=max_rows, random_state=0)
+    assert (path.errors[:2] > 0.01).all()
+    assert path.errors[2] == 0
+    np.testing.assert_allclose(path.errors, direct_errors(X, path), rtol=2e-3, atol=1e-9)
+
+
+def test_errors_of_high_ranks_are_those_of_all_rows():
+    X = relu_matrix(500, 64, depth=30)
+    path = nmf_path(X, [32], max_rows=100, random_state=0)
+    np.testing.assert_allclose(path.errors, direct_errors(X, path), rtol=1e-3)
+
+
+def test_more_rows_than_the_sample_but_no_more_than_the_rank():
+    X = relu_matrix(30, 50)
+    path = nmf_path(X, [40], max_rows=5)
+    assert path.errors[0] == 0
+    np.testing.assert_allclose(direct_errors(X, path), 0, atol=1e-9)
 
 
 def test_sample_follows_the_seed_alone():
@@ -426,6 +449,40 @@ def test_nnls_on_a_nearly_degenerate_cone():
     left = np.linalg.norm(X - nnls(X, H) @ H, axis=1)
     expected = [optimize.nnls(H.T, row)[1] for row in X]
     np.testing.assert_allclose(left, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("angle", [2e-3, 1e-2])
+def test_nnls_in_float32_tells_near_components_apart(angle):
+    H = np.array([[1, 0], [np.cos(angle), np.sin(angle)]], np.float32)
+    np.testing.assert_allclose(nnls(H[:1], H), [[1, 0]], atol=1e-2)
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e60])
+def test_nnls_of_components_outside_the_range_of_the_rows(scale):
+    X = np.ones((2, 4), np.float32)
+    W = nnls(X.astype(float), scale * np.eye(4))
+    np.testing.assert_allclose(W * scale, 1)
+    huge = np.full((2, 4), 2e38, np.float32)
+    np.testing.assert_allclose(nnls(huge, np.eye(4)), 2e38, rtol=1e-5)
+
+
+def test_nnls_without_pivoting_goes_on_iterating(monkeypatch):
+    rng = np.random.default_rng(0)
+    H, X = rng.random((5, 30)), rng.random((20, 30))
+    expected = nnls(X, H)
+    monkeypatch.setattr(
+        "sknonlin._cone.pivot", lambda G, F, s: (torch.zeros_like(F), torch.arange(20))
+    )
+    np.testing.assert_allclose(nnls(X, H), expected, atol=1e-6)
+
+
+def test_pivoting_ends_from_any_support():
+    rng = np.random.default_rng(0)
+    H, X = rng.uniform(-1, 1, (20, 24)), rng.uniform(-1, 1, (100, 24))
+    G, F = torch.from_numpy(H @ H.T), torch.from_numpy(H @ X.T)
+    result, left = pivot(G, F, torch.zeros(F.shape, dtype=torch.bool))
+    assert len(left) == 0
+    np.testing.assert_allclose(result.T, nnls(X, H), atol=1e-9)
 
 
 def test_nnls_of_repeated_and_zero_components():

@@ -86,6 +86,55 @@ def test_small_classes_are_exact_from_their_size_on(labelled):
     assert (scorer.errors_[:2] > 0).all()
 
 
+@pytest.mark.parametrize("solver", ["admm", "mu"])
+def test_a_class_does_not_depend_on_the_others(solver):
+    rng = np.random.default_rng(0)
+    X, y = relu_matrix(150, 64), np.repeat([0, 1, 2], (33, 57, 60))
+    settings = {"by_class": True, "solver": solver, "max_rows": 58, "random_state": 0}
+    together = ActivationNonlinearity(RANKS, **settings).fit(X, y)
+    shuffled = rng.permutation(90)
+    apart = ActivationNonlinearity(RANKS, **settings).fit(
+        X[:90][shuffled], y[:90][shuffled]
+    )
+    np.testing.assert_allclose(together.errors_[:2], apart.errors_, rtol=1e-8)
+    alone = ActivationNonlinearity(RANKS, **settings).fit(X[33:90], y[33:90])
+    np.testing.assert_allclose(together.errors_[1:2], alone.errors_, rtol=1e-8)
+
+
+def test_ten_thousand_classes():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((20_000, 4)), np.repeat(np.arange(10_000), 2)
+    scorer = ActivationNonlinearity([1], by_class=True).fit(X, y)
+    assert scorer.errors_.shape == (10_000, 1)
+    assert scorer.score_samples(X[:50], y[:50]).max() < 1
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_random_state_seeds_all_classes_alike(compression):
+    X, y = relu_matrix(200, 16), np.repeat([0, 1], (90, 110))
+    errors = [
+        ActivationNonlinearity(
+            RANKS, compression=compression, by_class=True, max_rows=50, random_state=seed
+        )
+        .fit(X, y)
+        .errors_
+        for seed in (np.random.RandomState(3), np.random.RandomState(3), 4)
+    ]
+    np.testing.assert_array_equal(errors[0], errors[1])
+    assert (errors[0] == errors[2]).all() == (compression == "pca")
+
+
+def test_fitting_again_without_classes_forgets_them(labelled):
+    X, y = labelled
+    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
+    scorer.set_params(by_class=False)
+    assert scorer.transform(X).shape == (64, 12)
+    assert len(scorer.get_feature_names_out()) == 12
+    scorer.fit(X)
+    assert not hasattr(scorer, "classes_")
+    assert scorer.transform(X).shape == (64, 4)
+
+
 def test_strings_and_booleans_are_classes(labelled):
     X, y = labelled
     names = np.array(["cat", "dog", "fish"])[np.searchsorted([4, 7, 9], y)]
@@ -322,8 +371,14 @@ def test_bad_values_say_so(activations, kind, change, message):
     bad = kind(change(activations))
     with pytest.raises(ValueError, match=message):
         ActivationNonlinearity(RANKS).fit(bad)
-    with pytest.raises(ValueError, match=message):
-        ActivationNonlinearity(RANKS).fit(activations).transform(bad)
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    for method in (
+        scorer.transform,
+        scorer.score_samples,
+        lambda X: scorer.reconstruct(X, 2),
+    ):
+        with pytest.raises(ValueError, match=message):
+            method(bad)
 
 
 @pytest.mark.parametrize("compression", ["pca", "ablation"])
@@ -380,3 +435,26 @@ def test_unknown_classes_and_ranks_list_the_known(labelled):
 def test_bad_parameters_are_named(activations, parameters, message):
     with pytest.raises(ValueError, match=message):
         ActivationNonlinearity(**parameters).fit(activations)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("by_class", [False, True])
+def test_gpu_agrees_with_cpu(labelled, compression, by_class):
+    X, y = labelled
+    settings = {"compression": compression, "by_class": by_class, "random_state": 0}
+    settings["max_rows"] = 20
+    expected = ActivationNonlinearity(RANKS, device="cpu", **settings).fit(X, y)
+    tensor = torch.from_numpy(X).cuda()
+    for data, device in ((tensor, "auto"), (X, "cuda")):
+        fitted = ActivationNonlinearity(RANKS, device=device, **settings).fit(data, y)
+        np.testing.assert_allclose(fitted.errors_, expected.errors_, rtol=1e-4)
+        scores = fitted.score_samples(data, y)
+        assert isinstance(scores, torch.Tensor) == (data is tensor)
+        scores = scores.cpu() if data is tensor else scores
+        np.testing.assert_allclose(scores, expected.score_samples(X, y), rtol=1e-4)
+        assert fitted.reconstruct(data, 4).shape == X.shape
+    # Fitted on the GPU, used on the CPU.
+    copy = pickle.loads(pickle.dumps(fitted)).set_params(device="cpu")
+    np.testing.assert_allclose(copy.transform(X), expected.transform(X), rtol=1e-4)
