@@ -11,8 +11,8 @@ N_POWER_ITERATIONS = 3
 def leading_left_basis(R, width):
     """Orthonormal basis of the leading left singular subspace, by power iteration.
 
-    It starts from the rows of largest norm: no random numbers, and no dependence on
-    the order of rows or columns.
+    It starts from the rows of largest norm: no random numbers, and, but for ties, no
+    dependence on the order of rows or columns.
     """
     rows = R.square().sum(2).topk(width, dim=1).indices
     right = R.gather(1, rows[:, :, None].expand(-1, -1, R.shape[2])).mT

@@ -63,7 +63,7 @@ class PCACompression(Projection):
         largest = stack.check_values(nonnegative=False)[:, None, None]
         largest = torch.where(largest > 0, largest, 1)
         # Singular values come from a Gram matrix: half the digits, so double ones.
-        exact = torch.float32 if stack.device.type == "mps" else torch.float64
+        exact = torch.float64
         limit = min(stack.n, stack.q)
         if stack.n <= stack.q:
             X = (stack.rows() / largest).to(exact)
