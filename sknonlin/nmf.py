@@ -65,6 +65,7 @@ def check_ranks(ranks):
     """
     advice = "Pass increasing integers of at least 1, for example ranks=[1, 2, 4, 8]."
     ranks = [ranks] if isinstance(ranks, Integral | str) else list(ranks)
+    ranks = [rank.item() if isinstance(rank, torch.Tensor) else rank for rank in ranks]
     for rank in ranks:
         if isinstance(rank, bool | np.bool_) or not isinstance(rank, Integral):
             raise TypeError(
@@ -227,6 +228,8 @@ def nmf_path(
     ----------
     X : {ndarray, sparse matrix, tensor} of shape (..., n_samples, n_features)
         A non-negative matrix or a stack of them; a sparse matrix is two-dimensional.
+        The output (n, c, h, w) of a convolution is not such a stack: pass
+        ``A.movedim(1, -1).flatten(0, 2)``, with a row for every position.
     ranks : int or iterable of int
         Increasing ranks. A rank at or above ``min(n_samples, n_features)`` is met
         exactly.

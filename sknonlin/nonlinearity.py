@@ -131,7 +131,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         increasing. A rank at or above ``min(n_samples, n_features)`` has error 0
         (under ablation, only one at or above ``n_features``).
     nonlinearity_ : float or ndarray of shape (n_classes,)
-        Area under ``errors_``, in [0, 1].
+        Area under ``errors_`` by the trapezoidal rule over the ranks, divided by their
+        range; in [0, 1]. Compare values of one grid of ranks only.
     components_ : list of ndarrays of shape (k, n_features) or (n_classes, k, n_features)
         Components of every rank, of norm 1. Under ablation, ``n_draws`` masks.
     classes_ : ndarray of shape (n_classes,)
@@ -149,8 +150,11 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A class of one sample is its own cone, with errors of 0. The residual of an all-zero
-    row is 0.
+    A class of one sample is its own cone, with errors of 0; so is an all-zero matrix.
+    The residual of an all-zero row is 0. Without ``by_class``, y is ignored.
+
+    The output (n, c, h, w) of a convolution becomes a matrix with a row for every
+    position, ``A.movedim(1, -1).flatten(0, 2)``, and ``np.repeat(y, h * w)`` its labels.
 
     Computes in the dtype given, float32 or float64; arrays of other numbers become
     float64, as in scikit-learn, and half-precision tensors are computed in float32.
@@ -238,7 +242,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         if X.ndim != 2:
             raise ValueError(
                 f"Expected 2D array, got a tensor of shape {tuple(X.shape)} instead. "
-                "Reshape your data: one row for every sample (and position)."
+                "Reshape your data; for the output of a convolution, take a row for "
+                "every position: X.movedim(1, -1).flatten(0, -2)."
             )
         if reset:
             self.n_features_in_ = X.shape[1]

@@ -293,6 +293,11 @@ def test_lists_are_taken():
     assert nmf_path([[1, 2], [2, 4]], 1).errors[0] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("ranks", [np.array([1, 3]), torch.tensor([1, 3]), range(1, 4, 2)])
+def test_ranks_come_in_any_iterable(activations, ranks):
+    assert nmf_path(activations, ranks).ranks.tolist() == [1, 3]
+
+
 def test_input_is_left_as_it_was(activations):
     X = torch.from_numpy(activations.copy())
     nmf_path(X, RANKS)

@@ -6,6 +6,7 @@ On the workloads of nmf_path.py, the mean relative error and the time of variant
 solver, each relative to the default one in the same round. About 3 minutes.
 """
 
+import argparse
 import contextlib
 import os
 import pathlib
@@ -88,9 +89,13 @@ def cold(matrices, names, ranks):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="file that keeps the activations between runs")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "activations.npz")
-        make_workloads(path)
+        path = arguments.data or os.path.join(folder, "activations.npz")
+        if not os.path.exists(path):
+            make_workloads(path)
         matrices = dict(np.load(path))
     table = {name: [] for name in [*VARIANTS, "each rank on its own", "max_rows=None"]}
     for names, ranks in WORKLOADS.values():

@@ -23,6 +23,7 @@ from torch import nn
 from sknonlin import ActivationNonlinearity
 
 START = time.perf_counter()
+torch.set_num_threads(1)  # networks this small gain nothing from more
 N_LAYERS, WIDTH = 4, 256
 images, digits = load_digits(return_X_y=True)
 X = torch.tensor(images / 16, dtype=torch.float32)
@@ -77,6 +78,7 @@ def relu_activations(network):
 # under the curve of relative errors is the layer's non-linearity.
 results = {}
 for name, y in labels.items():
+    print(f"training on {name} ...", flush=True)
     network, n_epochs, accuracy = train_until_fitted(y)
     print(f"{name}: training accuracy {accuracy:.3f} after {n_epochs} epochs")
     results[name] = [
@@ -95,7 +97,7 @@ for layer in range(N_LAYERS):
 # The picture
 # -----------
 # One panel for every layer: the mean curve of each network, with a band from the lowest
-# to the highest class. The shaded area is the non-linearity in the table.
+# to the highest class. The area under a curve is the non-linearity in the table.
 styles = {"true labels": ("#0072B2", "-"), "random labels": ("#D55E00", "--")}
 figure, axes = plt.subplots(1, N_LAYERS, figsize=(12, 3.4), sharey=True)
 for layer, axis in enumerate(axes):
@@ -110,7 +112,10 @@ for layer, axis in enumerate(axes):
     axis.spines[["top", "right"]].set_visible(False)
 axes[0].set_ylabel("relative error of the NMF")
 axes[0].legend(frameon=False)
-figure.suptitle("Digits, single-class batches: memorized labels need higher ranks")
+figure.suptitle(
+    "Digits, one class at a time: mean and range over the ten classes. "
+    "Memorized labels need higher ranks"
+)
 figure.tight_layout()
 figure.savefig("learned_or_memorized.png", dpi=120)
 print("\nPicture: learned_or_memorized.png")
