@@ -36,6 +36,7 @@ def untouched_globals():
     """Override the fixture for all tests: the checks themselves seed NumPy."""
 
 
+# The assertions of both tests are inside the checks that they call.
 @parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_compliance(estimator, check):
     check(estimator)
