@@ -3,5 +3,14 @@
 from sknonlin._version import __version__
 from sknonlin.nmf import NMFPath, nmf_path, nnls
 from sknonlin.nonlinearity import ActivationNonlinearity
+from sknonlin.profile import LayerProfile, layer_profile
 
-__all__ = ["ActivationNonlinearity", "NMFPath", "__version__", "nmf_path", "nnls"]
+__all__ = [
+    "ActivationNonlinearity",
+    "LayerProfile",
+    "NMFPath",
+    "__version__",
+    "layer_profile",
+    "nmf_path",
+    "nnls",
+]

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sknonlin._arrays import MatrixStack
 from sknonlin._cone import project
 from sknonlin._updates import FLOOR
-from sknonlin.nmf import fit_path
+from sknonlin.nmf import fit_path, stack_weights
 
 
 class Projection:
@@ -22,6 +22,11 @@ class Projection:
     def residuals(self, X, components):
         """Norm of what is left of every row of ``X`` (m, q)."""
         return (X - self.approximate(X, components)).norm(dim=1)
+
+    @staticmethod
+    def exact(rank, n_rows, n_features):
+        """Whether nothing is lost at a rank."""
+        return rank >= min(n_rows, n_features)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,14 @@ class NMFCompression(Projection):
         """Rows ``X`` (m, q) with the components (k, q) of one rank."""
         Wt = project(components @ components.T, components @ X.T)
         return Wt.T @ components
+
+    @staticmethod
+    def approximate_stack(X, components):
+        """Approximate a stack ``X`` (b, m, q) with the components (b, k, q) of a rank.
+
+        The weights are those that the errors of :meth:`learn` are measured with.
+        """
+        return torch.bmm(stack_weights(X, components).mT, components)
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,11 @@ class PCACompression(Projection):
         """Rows ``X`` (m, q) with the components (k, q) of one rank."""
         return X @ components.T @ components
 
+    @staticmethod
+    def approximate_stack(X, components):
+        """Approximate a stack ``X`` (b, m, q) with the components (b, k, q) of a rank."""
+        return torch.bmm(torch.bmm(X, components.mT), components)
+
 
 @dataclass(frozen=True)
 class AblationCompression:
@@ -143,6 +161,16 @@ class AblationCompression:
     def approximate(X, components):
         """Rows ``X`` (m, q) under the first mask of one rank."""
         return X * components[0]
+
+    @staticmethod
+    def approximate_stack(X, components):
+        """Approximate a stack ``X`` (b, m, q) under the first mask of a rank."""
+        return X * components[:, :1]
+
+    @staticmethod
+    def exact(rank, n_rows, n_features):
+        """Whether nothing is lost at a rank."""
+        return rank >= n_features
 
     def residuals(self, X, components):
         """Norm of what is left of every row of ``X`` (m, q), averaged over the masks."""

@@ -117,10 +117,15 @@ def exact_components(X, k):
     return components
 
 
+def stack_weights(X, H):
+    """Non-negative weights (b, k, n) of the rows of a stack ``X`` on the cones ``H``."""
+    F = torch.bmm(H, X.mT)
+    return admm_update(gram(H), F, torch.zeros_like(F), N_FINAL_STEPS).clamp_(min=0)
+
+
 def residual_energy(X, H):
     """Squared norm of what the cones ``H`` leave of the rows of a stack ``X``."""
-    F = torch.bmm(H, X.mT)
-    Wt = admm_update(gram(H), F, torch.zeros_like(F), N_FINAL_STEPS).clamp_(min=0)
+    Wt = stack_weights(X, H)
     return torch.baddbmm(X, Wt.mT, H, alpha=-1).square_().sum((1, 2))
 
 

@@ -1,0 +1,230 @@
+"""One interface to the networks that are measured: torch, skorch, scikit-learn."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.utils import multi_indexing, to_tensor
+from sklearn.base import is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def unwrapped(module):
+    """Return the module inside of wrappers for several devices or compilation."""
+    while True:
+        if isinstance(module, WRAPPERS):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            return module
+
+
+class Network:
+    """A trained ``torch.nn.Module``, its samples and its answers.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its output, or the first of its outputs, has one column for each class, or one
+        logit in all.
+    """
+
+    classes = None  # of the columns, where they are not simply numbered
+
+    def __init__(self, module):
+        self.module = unwrapped(module)
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        self.device = tensors[0].device if tensors else torch.device("cpu")
+        floating = [t.dtype for t in tensors if t.is_floating_point()]
+        self.dtype = floating[0] if floating else torch.float32
+
+    def run(self, batch):
+        """Output of the network for a batch on its device."""
+        output = self.module(**batch) if isinstance(batch, Mapping) else self.module(batch)
+        return first_tensor(output)
+
+    def codes(self, output):
+        """Column of the predicted class for every row; None if there are no classes."""
+        check_class_columns(output)
+        if output.ndim == 1 or output.shape[1] == 1:
+            return (output.reshape(len(output)) > 0).long()
+        return output.argmax(1)
+
+    def encode(self, y, output):
+        """Columns that the labels ``y`` have in the network's output.
+
+        Raises
+        ------
+        ValueError
+            If there are labels for which there is no column.
+        """
+        check_class_columns(output)
+        n_columns = output.shape[1] if output.ndim == 2 else 1
+        known = np.arange(max(2, n_columns)) if self.classes is None else self.classes
+        unknown = sorted(set(np.unique(y).tolist()) - set(known.tolist()))
+        if unknown:
+            raise ValueError(
+                f"y has labels that the network does not know: {unknown}. It knows "
+                f"{known.tolist()}"
+                + (", the numbers of its outputs." if self.classes is None else ".")
+            )
+        order = np.argsort(known)
+        return torch.from_numpy(order[np.searchsorted(known, y, sorter=order)])
+
+    def take(self, X, index):
+        """Samples of X as a batch on the network's device, always a copy."""
+        if isinstance(X, Dataset):
+            sample = next(iter(DataLoader(Subset(X, index), batch_size=len(index))))
+            batch = sample[0] if isinstance(sample, tuple | list) else sample
+        else:
+            batch = multi_indexing(as_arrays(X), index)
+        return cast(to_tensor(batch, self.device), self.dtype)
+
+
+class SkorchNetwork(Network):
+    """The network of a fitted skorch net."""
+
+    def __init__(self, net):
+        check_is_fitted(net, "module_")
+        super().__init__(net.module_)
+        self.net = net
+
+    def run(self, batch):
+        """Output of the network, as skorch calls it."""
+        return first_tensor(self.net.infer(batch))
+
+    def codes(self, output):
+        """Column that skorch predicts for every row; None for a regressor."""
+        if isinstance(self.net, NeuralNetRegressor):
+            return None
+        probabilities = self.net._get_predict_nonlinearity()(output)
+        if isinstance(self.net, NeuralNetBinaryClassifier):
+            return (probabilities[:, 1] > self.net.threshold).long()
+        return super().codes(probabilities)
+
+    def take(self, X, index):
+        """Samples as the net's own dataset and iterator hand them out."""
+        plain = self.net.dataset is SkorchDataset and not hasattr(X, "iloc")
+        if plain and not isinstance(X, Dataset):
+            return super().take(X, index)
+        settings = self.net.get_params_for("iterator_valid") | {"batch_size": len(index)}
+        subset = Subset(self.net.get_dataset(X), index)
+        batch, _ = next(iter(self.net.iterator_valid(subset, **settings)))
+        return cast(to_tensor(batch, self.device), self.dtype)
+
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "logistic": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+
+class SklearnNetwork(Network):
+    """A fitted multi-layer perceptron of scikit-learn, as a torch module.
+
+    Its layers are ``"relu1"``, ``"relu2"`` and so on; the weights are the estimator's.
+    """
+
+    def __init__(self, mlp):
+        check_is_fitted(mlp, "coefs_")
+        layers = OrderedDict()
+        for i, (weight, bias) in enumerate(zip(mlp.coefs_, mlp.intercepts_, strict=True), 1):
+            linear = nn.utils.skip_init(
+                nn.Linear, *weight.shape, dtype=torch.from_numpy(weight[:0]).dtype
+            )
+            linear.weight = nn.Parameter(torch.tensor(weight.T), requires_grad=False)
+            linear.bias = nn.Parameter(torch.tensor(bias), requires_grad=False)
+            layers[f"linear{i}"] = linear
+            if i < len(mlp.coefs_):
+                layers[f"{mlp.activation}{i}"] = ACTIVATIONS[mlp.activation]()
+        super().__init__(nn.Sequential(layers))
+        self.regression = is_regressor(mlp)
+        if not self.regression:
+            if len(mlp.classes_) != mlp.n_outputs_ and mlp.n_outputs_ != 1 or (
+                mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
+            ):
+                raise ValueError("A network for several labels at once is not supported.")
+            self.classes = mlp.classes_
+
+    def codes(self, output):
+        """Column of the predicted class for every row; None for a regressor."""
+        return None if self.regression else super().codes(output)
+
+
+def as_network(net):
+    """Wrap a trained network in the interface of :class:`Network`.
+
+    Raises
+    ------
+    TypeError
+        If it is none of those known.
+    NotFittedError
+        If it is an estimator that is not fitted.
+    """
+    if isinstance(net, FrozenEstimator):
+        net = net.estimator
+    if isinstance(net, NeuralNet):
+        return SkorchNetwork(net)
+    if isinstance(net, MLPClassifier | MLPRegressor):
+        return SklearnNetwork(net)
+    if isinstance(net, nn.Module):
+        return Network(net)
+    raise TypeError(
+        f"net is a {type(net).__name__}; it must be a torch.nn.Module, a fitted skorch net, "
+        "or a fitted MLPClassifier or MLPRegressor of scikit-learn."
+    )
+
+
+def as_arrays(X):
+    """Samples that can be indexed together: frames and lists of numbers as arrays."""
+    if hasattr(X, "iloc"):
+        return X.to_numpy()
+    nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)
+    return np.asarray(X) if isinstance(X, list | tuple) and not nested else X
+
+
+def check_class_columns(output):
+    """Refuse outputs that are not those of a classifier."""
+    if output.ndim not in (1, 2):
+        raise ValueError(
+            f"The network's output has the shape {tuple(output.shape)}; a classifier's is "
+            "(n_samples, n_classes), or one logit for each sample."
+        )
+
+
+def first_tensor(output):
+    """Return the first tensor of a network's output, which counts as its answer."""
+    while not isinstance(output, torch.Tensor):
+        if isinstance(output, Mapping) and output:
+            output = next(iter(output.values()))
+        elif isinstance(output, tuple | list) and output:
+            output = output[0]
+        else:
+            raise TypeError(
+                f"The network returned a {type(output).__name__}; it must return a tensor, "
+                "or a tuple that begins with one."
+            )
+    return output
+
+
+def cast(batch, dtype):
+    """Cast the floating-point tensors of a batch."""
+    if isinstance(batch, Mapping):
+        return {key: cast(value, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return [cast(value, dtype) for value in batch]
+    if isinstance(batch, torch.Tensor) and batch.is_floating_point():
+        return batch.to(dtype)
+    return batch

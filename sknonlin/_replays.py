@@ -1,0 +1,158 @@
+"""Compress the activations of one forward pass, and run the rest of the network."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sknonlin._arrays import MatrixStack
+from sknonlin._updates import FLOOR
+
+CHECK = {
+    "nan": (
+        "The activations of layer {name!r} contain NaN. Check the input for missing values, "
+        "and the network's training for divergence."
+    ),
+    "infinity": (
+        "The activations of layer {name!r} contain infinity. Check the network for overflow."
+    ),
+    "negative": (
+        "The activations of layer {name!r} are negative (down to {low:.3g}), as those of "
+        "GELU, SiLU or LeakyReLU can be; non-negative factorization needs the outputs of a "
+        "ReLU. Use compression='pca', which accepts any sign, or other layers."
+    ),
+}
+
+
+def check_activations(name, A, *, nonnegative):
+    """Refuse activations that cannot be compressed, naming their layer.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinite and, where asked, negative values.
+    """
+    low, high = (value.item() for value in torch.aminmax(A))
+    problem = None
+    if np.isnan(low) or np.isnan(high):
+        problem = "nan"
+    elif np.isinf(low) or np.isinf(high):
+        problem = "infinity"
+    elif nonnegative and low < 0:
+        problem = "negative"
+    if problem:
+        raise ValueError(CHECK[problem].format(name=name, low=low))
+
+
+class Pass:
+    """One forward pass over batches of one size, recorded.
+
+    Parameters
+    ----------
+    capture : Capture
+        The network, in its ``with`` block.
+    samples : nested tensors
+        The samples of all batches, one batch after the other.
+    codes : tensor of shape (n_batches, batch_size)
+        Their labels, as columns of the network's output.
+    settings : PassSettings
+        How they are compressed.
+    """
+
+    def __init__(self, capture, samples, codes, settings):
+        self.capture = capture
+        self.samples = samples
+        self.codes = codes
+        self.settings = settings
+        self.tape, self.layouts = capture.record(samples, codes.numel())
+        self.accuracy = self._accuracy(self.tape.output)
+        self.matrices = {name: self._matrices(self.tape, name) for name in self.layouts}
+        self.tape.activations.clear()
+        for name, X in self.matrices.items():
+            check_activations(name, X, nonnegative=settings.compression.nonnegative)
+        self.errors, self.components = self._learn()
+
+    def _matrices(self, tape, name):
+        """Activations as a matrix for every batch, (n_batches, height, n_units)."""
+        rows = self.layouts[name].rows(tape.activations[name].tensor)
+        return rows.reshape(len(self.codes), -1, rows.shape[-1])
+
+    def _accuracy(self, output):
+        """Share of every batch that gets its label; NaN where there are no labels."""
+        predicted = self.capture.network.codes(output)
+        if predicted is None:
+            return np.full(len(self.codes), np.nan)
+        hits = predicted.cpu().reshape(self.codes.shape) == self.codes
+        return hits.double().mean(1).numpy()
+
+    def _learn(self):
+        """Errors and components of every layer; layers of one shape in one stack."""
+        groups = defaultdict(list)
+        for name, X in self.matrices.items():
+            groups[X.shape].append(name)
+        errors, components = {}, {}
+        for names in groups.values():
+            stack = MatrixStack(
+                torch.cat([self.matrices[name] for name in names]), self.settings.device
+            )
+            learned, parts, _ = self.settings.compression.learn(stack, self.settings.ranks)
+            split = [part.split(len(self.codes)) for part in parts]
+            for i, name in enumerate(names):
+                errors[name] = learned.split(len(self.codes))[i].cpu().numpy()
+                components[name] = [part[i] for part in split]
+        return errors, components
+
+    def _approximation(self, name, X, i):
+        """Activations ``X`` at rank i, also as the feature map that the network expects."""
+        compression = self.settings.compression
+        if compression.exact(self.settings.ranks[i], *X.shape[1:]):
+            return X, self.layouts[name].restore(X)
+        components = self.components[name][i]
+        value = compression.approximate_stack(X.to(components), components).to(X)
+        return value, self.layouts[name].restore(value)
+
+    def accuracies(self, name):
+        """Accuracy with one layer compressed, (n_batches, n_ranks)."""
+        X = self.matrices[name]
+        result = np.empty((len(self.codes), len(self.settings.ranks)))
+        for i, rank in enumerate(self.settings.ranks):
+            if self.settings.compression.exact(rank, *X.shape[1:]):
+                result[:, i] = self.accuracy
+                continue
+            _, value = self._approximation(name, X, i)
+            output = self.capture.replay(self.samples, self.tape, name, value).output
+            result[:, i] = self._accuracy(output)
+        return result
+
+    def cumulate(self, i):
+        """Compress layer after layer at rank i, each on what those before it left.
+
+        Yields
+        ------
+        name : str
+        errors : ndarray of shape (n_batches,)
+            Relative distance to the activations of the network as it is.
+        accuracy : ndarray of shape (n_batches,)
+        """
+        tape = self.tape
+        for j, name in enumerate(self.matrices):
+            if name not in tape.layers:  # the compressed network goes another way
+                return
+            original = self.matrices[name]
+            X = original if j == 0 else self._matrices(tape, name)
+            X, value = self._approximation(name, X, i)
+            scale = original.abs().amax((1, 2), keepdim=True).clamp(min=FLOOR)
+            left = ((original - X) / scale).flatten(1).norm(dim=1)
+            norm = (original / scale).flatten(1).norm(dim=1).clamp(min=FLOOR)
+            tape = self.capture.replay(self.samples, tape, name, value, record=True)
+            yield name, (left / norm).cpu().numpy(), self._accuracy(tape.output)
+
+
+@dataclass(frozen=True)
+class PassSettings:
+    """How the activations of a pass are compressed."""
+
+    compression: object
+    ranks: list
+    device: object

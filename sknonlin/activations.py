@@ -1,0 +1,371 @@
+"""The ReLU calls of a network: list, record and replace them.
+
+A layer here is one call of a ReLU, whichever way it is written. It is named after the
+module that made it: ``"layer1.0.relu"`` for the module of that name or for a functional
+call inside ``layer1.0``, and ``"layer1.0.relu:2"`` for the second such call in a pass.
+"""
+
+import math
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from numbers import Real
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from sknonlin._arrays import full_precision
+from sknonlin._tape import DivergedError, Layer, Recorder, place_of
+
+KINDS = {
+    "relu": "relu",
+    "clamp": "clamp",
+    "clamp_min": "clamp",
+    "hardtanh": "relu6",
+    "threshold": "threshold",
+}
+CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "instance_norm")
+CHANNELS_LAST = ("mm", "linear", "layer_norm", "rnn", "lstm", "gru", "embedding", "attention")
+
+
+def relu_kind(function, args, result):
+    """Name of the ReLU that an operation is, or None.
+
+    A ReLU, ``clamp(min=0)``, ReLU6, or a threshold at 0, of floating-point numbers.
+    """
+    name = function.overloadpacket.__name__.rstrip("_")
+    if name not in KINDS or not result.is_floating_point() or result.ndim == 0:
+        return None
+    if name != "relu":
+        low, high = (*args[1:3], None, None)[:2]
+        if not isinstance(low, Real) or low != 0:
+            return None
+        if name == "threshold" and high != 0:
+            return None
+        if name == "clamp" and high is not None and not isinstance(high, Real):
+            return None
+    return KINDS[name]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where samples and units are in a layer's output: feature map to matrix and back.
+
+    ``repeats`` counts the rows of every sample where the network joined the samples'
+    axis with the one after it.
+    """
+
+    shape: tuple
+    sample_axis: int
+    repeats: int
+    channel_axis: int
+
+    @classmethod
+    def of(cls, layer, n_samples, listed=None, n_listed=None):
+        """Layout of a layer on ``n_samples``, or None where no axis is the samples'.
+
+        ``listed`` is the layer on ``n_listed`` samples, which tells apart axes that
+        happen to be as long as the batch.
+        """
+        shape = tuple(layer.shape)
+        axes = [a for a, length in enumerate(shape) if length and length % n_samples == 0]
+        if listed is not None and n_listed != n_samples and len(listed.shape) == len(shape):
+            before = listed.shape
+            axes = [a for a in axes if before[a] * n_samples == shape[a] * n_listed] or axes
+            axes = [a for a in axes if before[a] != shape[a]]
+        if not axes:
+            return None
+        exact = [a for a in axes if shape[a] == n_samples]
+        sample_axis = exact[0] if exact else axes[0]
+        last = len(shape) - 1
+        channel_axis = 1 if layer.channels_first and sample_axis == 0 else last
+        return cls(
+            shape, sample_axis, shape[sample_axis] // n_samples, min(channel_axis, last)
+        )
+
+    def rows(self, A):
+        """Give a feature map (n, ...) as (n, n_positions, n_units), a view if it can be."""
+        if len(self.shape) == 1:
+            return A.reshape(-1, self.repeats, 1)
+        A = A.movedim((self.sample_axis, self.channel_axis), (0, -1))
+        return A.reshape(len(A) // self.repeats, -1, A.shape[-1])
+
+    def restore(self, rows):
+        """Give rows (n, n_positions, n_units) as the feature map that they were."""
+        if len(self.shape) == 1:
+            return rows.reshape(self.shape)
+        moved = list(self.shape)
+        samples, channels = moved[self.sample_axis], moved[self.channel_axis]
+        for axis in sorted((self.sample_axis, self.channel_axis), reverse=True):
+            del moved[axis]
+        A = rows.reshape(samples, *moved, channels)
+        return A.movedim((0, -1), (self.sample_axis, self.channel_axis))
+
+
+class Capture:
+    """Access to the layers of one network, within a ``with`` block.
+
+    Inside, the network is in eval mode and runs without gradients; its modes, its hooks
+    and torch's random state are afterwards as they were, also after an error.
+
+    Parameters
+    ----------
+    network : Network
+        What :func:`as_network` returns.
+    layers : "relu" or list of str
+        All ReLU calls, or the names of some of them or of submodules, whose outputs
+        are then taken.
+    batch : nested tensors
+        A few samples to list the layers with.
+    n_samples : int
+        How many they are.
+    """
+
+    def __init__(self, network, layers, batch, n_samples):
+        self.network = network
+        self.layers = layers
+        self.batch = batch
+        self.n_samples = n_samples
+
+    def __enter__(self):
+        with ExitStack() as stack:
+            stack.enter_context(self._prepared())
+            self._calls = stack.enter_context(module_calls(self.network.module))
+            self._list()
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        return self._exit.__exit__(*exception)
+
+    @contextmanager
+    def _prepared(self):
+        module = self.network.module
+        modes = [(m, m.training) for m in module.modules()]
+        device = self.network.device
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        try:
+            module.eval()
+            # It would run a whole Transformer layer as one operation.
+            torch.backends.mha.set_fastpath_enabled(False)
+            with (
+                torch.random.fork_rng([device] if device.type == "cuda" else []),
+                torch.compiler.set_stance("force_eager"),
+                full_precision(),
+            ):
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+            for m, training in modes:
+                m.training = training
+
+    # Names ------------------------------------------------------------------------
+
+    def _list(self):
+        """Find the layers' names and the shapes on a few samples."""
+        modules = dict(self.network.module.named_modules())
+        chosen = [] if isinstance(self.layers, str) else list(self.layers)
+        self._outputs = {name for name in chosen if name in modules}
+        self._wanted = None
+        tape = self._run(self.batch)
+        relus = [base for base in tape.layers if base not in self._outputs]
+        unknown = [name for name in chosen if name not in tape.layers]
+        if unknown:
+            raise ValueError(
+                f"layers={unknown} are not in the network. It has the ReLU calls {relus}, "
+                f"and the modules {[name for name in modules if name]}."
+            )
+        if not relus and not chosen:
+            raise ValueError(no_relu_message(modules))
+        self._wanted = set(chosen) or None
+        self.listed = {
+            name: layer for name, layer in tape.layers.items() if not chosen or name in chosen
+        }
+        self.output = tape.output
+
+    # Runs -------------------------------------------------------------------------
+
+    def _run(self, batch, resume=None, record=True):
+        finder = Finder(self._calls, self._wanted, resume)
+        recorder = Recorder(finder, resume, record)
+
+        def module_ended(name, output):
+            leaf = tree_leaves(output)[0]
+            origin = recorder.made.get(place_of(leaf))
+            layer = finder.module_layer(name, leaf, origin)
+            recorder.overwrite(layer, output)
+            if recorder.record and origin is not None:
+                recorder.add_layer(layer, leaf)
+
+        self._calls.on_output(self._outputs, module_ended)
+        tape = recorder.run(lambda: self.network.run(copied(batch)))
+        tape.found = finder.found
+        return tape
+
+    def record(self, batch, n_samples):
+        """Run a batch; return its tape, and every layer's layout by name."""
+        tape = self._run(batch)
+        layouts = {}
+        for name, layer in tape.layers.items():
+            layout = Layout.of(layer, n_samples, self.listed.get(name), self.n_samples)
+            if layout is not None:
+                layouts[name] = layout
+            elif self._wanted is not None:
+                raise ValueError(
+                    f"Layer {name!r} has the shape {tuple(layer.shape)} for {n_samples} "
+                    "samples, in which no axis is that of the samples. Leave it out of "
+                    "layers."
+                )
+        return tape, layouts
+
+    def replay(self, batch, tape, name, value, *, record=False):
+        """Run the rest of the network on a tape, from a layer that gives ``value``.
+
+        Returns a tape, with layers and activations if ``record``.
+        """
+        layer = tape.layers[name]
+        try:
+            return self._run(batch, (tape, layer, value), record)
+        except DivergedError:
+            if not layer.resumable or tape.hidden_reads:
+                raise
+            layer.resumable = False
+            return self._run(batch, (tape, layer, value), record)
+
+
+def no_relu_message(modules):
+    """What to say of a network without ReLU."""
+    others = [
+        f"{name} ({type(m).__name__})"
+        for name, m in modules.items()
+        if type(m).__module__ == "torch.nn.modules.activation"
+    ]
+    return (
+        "The network has no ReLU call"
+        + (f"; its activations are {', '.join(others)}" if others else "")
+        + ". Name the modules to look at in layers=[...]; where their outputs can be "
+        "negative, with compression='pca'."
+    )
+
+
+def copied(batch):
+    """Copy a batch, which a network may write to."""
+    return tree_map_only(torch.Tensor, torch.clone, batch)
+
+
+class ModuleCalls:
+    """The modules that a forward pass is in, from hooks."""
+
+    def __init__(self):
+        self.stack = []
+        self._watched, self._ended = (), None
+
+    def on_output(self, names, function):
+        """Call ``function(name, output)`` whenever one of these modules returns."""
+        self.stack.clear()
+        self._watched, self._ended = names, function
+
+    def enter(self, name, module):
+        self.stack.append((name, module))
+
+    def leave(self, name, output):
+        if self.stack:
+            self.stack.pop()
+        if name in self._watched and output is not None:
+            self._ended(name, output)
+
+
+@contextmanager
+def module_calls(module):
+    """Hooks on all modules of a network, removed afterwards."""
+    calls = ModuleCalls()
+    handles = []
+    try:
+        for name, m in module.named_modules():
+            if isinstance(m, torch.jit.ScriptModule):  # takes no hooks
+                continue
+            handles.append(
+                m.register_forward_pre_hook(lambda m, args, name=name: calls.enter(name, m))
+            )
+            handles.append(
+                m.register_forward_hook(
+                    lambda m, args, output, name=name: calls.leave(name, output),
+                    always_call=True,
+                )
+            )
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Finder:
+    """Name the layers of one forward pass.
+
+    Parameters
+    ----------
+    calls : ModuleCalls
+    wanted : set of str or None
+        Names of the layers to find; None finds all.
+    resume : (Tape, Layer, tensor) or None
+        The layer from which the pass begins, if it begins at one.
+    """
+
+    def __init__(self, calls, wanted, resume):
+        self.calls = calls
+        self.wanted = wanted
+        self.found = []  # (name without number, position) of every ReLU call
+        self.channels_first = None
+        if resume is not None and resume[1].resumable and not resume[0].hidden_reads:
+            tape, target, _ = resume
+            self.found = [call for call in tape.found if call[1] < target.position]
+            self.channels_first = target.channels_first
+        self.counts = Counter(name for name, _ in self.found)
+
+    def __call__(self, function, args, result, position):
+        """Find the layer that an operation is, if it is wanted."""
+        self._note_axis(function.overloadpacket.__name__)
+        kind = relu_kind(function, args, result)
+        if kind is None:
+            return None
+        base = self._caller(kind)
+        self.found.append((base, position))
+        name = self._numbered(base)
+        if self.wanted is not None and name not in self.wanted:
+            return None
+        return Layer(name, position, tuple(result.shape), bool(self.channels_first))
+
+    def module_layer(self, name, output, origin):
+        """Describe the output of a module as a layer; it was made at ``origin``."""
+        if origin is not None and origin[1] != 0:
+            raise ValueError(
+                f"layers: module {name!r} returns a part of what an operation gave, which "
+                "cannot be replaced alone; name another one."
+            )
+        position = -1 if origin is None else origin[0]
+        name = self._numbered(name)
+        return Layer(name, position, tuple(output.shape), bool(self.channels_first))
+
+    def _note_axis(self, operation):
+        """Remember on which axis the last operation with units had them."""
+        if any(part in operation for part in CHANNELS_FIRST):
+            self.channels_first = True
+        elif any(part in operation for part in CHANNELS_LAST):
+            self.channels_first = False
+
+    def _caller(self, kind):
+        """Name a call by the module that made it."""
+        if not self.calls.stack:
+            return kind
+        name, module = self.calls.stack[-1]
+        plain = not any(True for _ in module.children()) and not any(
+            True for _ in module.parameters()
+        )
+        if plain and name:
+            return name
+        return f"{name}.{kind}" if name else kind
+
+    def _numbered(self, base):
+        self.counts[base] += 1
+        count = self.counts[base]
+        return base if count == 1 else f"{base}:{count}"

@@ -1,0 +1,451 @@
+"""Error and accuracy curves of every layer of a network, class by class."""
+
+from dataclasses import dataclass, field
+from numbers import Integral
+
+import numpy as np
+import torch
+from skorch.dataset import get_len
+from sklearn.utils import check_random_state
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import column_or_1d
+from tqdm.auto import tqdm
+
+from sknonlin._networks import as_network
+from sknonlin._replays import Pass, PassSettings
+from sknonlin.activations import Capture, Layout
+from sknonlin.batches import make_batches
+from sknonlin.compression import make_compression
+from sknonlin.curves import area_under_curve
+from sknonlin.nmf import check_ranks
+from sknonlin.nonlinearity import AUTO_RANKS, ActivationNonlinearity
+
+#: Activations that one forward pass may hold, in numbers.
+PASS_ELEMENTS = 2**26
+N_LISTED = 2  # samples that the layers are listed with
+
+PROFILE_CONSTRAINTS = {
+    "layers": [StrOptions({"relu"}), "array-like"],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "n_batches": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+
+@dataclass(eq=False)
+class LayerProfile:
+    """How well a network and its layers withstand compression, by layer, class and rank.
+
+    Parameters
+    ----------
+    layer_names : list of str of length n_layers
+        The layers, in the order of their calls.
+    classes : ndarray of shape (n_classes,)
+        The labels of the batches; ``["mixed"]`` for mixed ones.
+    ranks : ndarray of shape (n_ranks,)
+        The ranks, increasing.
+    batch_errors : ndarray of shape (n_layers, n_classes, n_batches, n_ranks)
+        Relative error of the compressed activations. NaN where the network did not
+        reach a layer.
+    batch_accuracies : ndarray of shape (n_layers, n_classes, n_batches, n_ranks)
+        Share of the batch that still gets its label when they replace the activations.
+        NaN for a network that does not classify.
+    batch_accuracy : ndarray of shape (n_classes, n_batches)
+        The same share without compression.
+    compression : str
+        ``"nmf"``, ``"pca"`` or ``"ablation"``.
+    cumulative : bool
+        Whether the layers before were compressed too.
+
+    Attributes
+    ----------
+    errors : ndarray of shape (n_layers, n_classes, n_ranks)
+        Mean of ``batch_errors`` over the batches.
+    accuracies : ndarray of shape (n_layers, n_classes, n_ranks)
+        Mean of ``batch_accuracies`` over the batches.
+    accuracy : ndarray of shape (n_classes,)
+        Mean of ``batch_accuracy`` over the batches.
+    error_auc : ndarray of shape (n_layers,)
+        Area under the error curve, averaged over classes and batches; in [0, 1].
+    accuracy_auc : ndarray of shape (n_layers,)
+        Area under the accuracy curve, averaged over classes and batches; in [0, 1].
+    """
+
+    layer_names: list
+    classes: np.ndarray
+    ranks: np.ndarray
+    batch_errors: np.ndarray = field(repr=False)
+    batch_accuracies: np.ndarray = field(repr=False)
+    batch_accuracy: np.ndarray = field(repr=False)
+    compression: str = "nmf"
+    cumulative: bool = False
+
+    @property
+    def errors(self):
+        """Mean of ``batch_errors`` over the batches."""
+        return mean_of_known(self.batch_errors, 2)
+
+    @property
+    def accuracies(self):
+        """Mean of ``batch_accuracies`` over the batches."""
+        return mean_of_known(self.batch_accuracies, 2)
+
+    @property
+    def accuracy(self):
+        """Mean of ``batch_accuracy`` over the batches."""
+        return mean_of_known(self.batch_accuracy, 1)
+
+    @property
+    def error_auc(self):
+        """Area under the error curve of every layer."""
+        return area_under_curve(self.ranks, mean_of_known(self.errors, 1))
+
+    @property
+    def accuracy_auc(self):
+        """Area under the accuracy curve of every layer."""
+        return area_under_curve(self.ranks, mean_of_known(self.accuracies, 1))
+
+    def to_frame(self):
+        """Give the curves as a tidy frame, one row for every point.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With the columns ``layer``, ``depth`` (from 0), ``class``, ``batch``,
+            ``rank``, ``error``, ``accuracy`` and ``uncompressed_accuracy``.
+        """
+        import pandas as pd
+
+        layer, label, batch, rank = np.indices(self.batch_errors.shape).reshape(4, -1)
+        return pd.DataFrame(
+            {
+                "layer": np.asarray(self.layer_names, dtype=object)[layer],
+                "depth": layer,
+                "class": self.classes[label],
+                "batch": batch,
+                "rank": self.ranks[rank],
+                "error": self.batch_errors.ravel(),
+                "accuracy": self.batch_accuracies.ravel(),
+                "uncompressed_accuracy": self.batch_accuracy[label, batch],
+            }
+        )
+
+    def plot(self, ax=None):
+        """Draw the areas under both curves over the layers, with the range of classes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+        """
+        check_matplotlib_support("LayerProfile.plot")
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        depth = np.arange(len(self.layer_names))
+        curves = {
+            f"relative error of the {self.compression.upper()}": (self.errors, "#D55E00", "-o"),
+            "accuracy on it": (self.accuracies, "#0072B2", "--s"),
+        }
+        for name, (values, color, line) in curves.items():
+            areas = area_under_curve(self.ranks, values)  # (n_layers, n_classes)
+            if np.isnan(areas).all():
+                continue
+            ax.plot(depth, np.nanmean(areas, 1), line, color=color, label=name)
+            low, high = np.nanmin(areas, 1), np.nanmax(areas, 1)
+            ax.fill_between(depth, low, high, color=color, alpha=0.2, lw=0)
+        ax.set_xticks(depth, self.layer_names, rotation=30, ha="right")
+        ax.set(xlabel="layer", ylabel="area under the curve", ylim=(0, 1.02))
+        ax.legend(frameon=False)
+        return ax
+
+
+def mean_of_known(values, axis):
+    """Mean over an axis without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(axis)
+    return total / np.where(known.any(axis), known.sum(axis), np.nan)
+
+
+def make_passes(batches, max_samples):
+    """Group batches of one size for the forward passes that measure them together.
+
+    Parameters
+    ----------
+    batches : list of lists of ndarrays
+        The batches of every class.
+    max_samples : int
+        Samples that a pass may have, unless a single batch has more.
+
+    Yields
+    ------
+    places : list of (int, int)
+        Class and number of each batch.
+    index : ndarray of int
+        The samples of all of them.
+    """
+    sizes = {}
+    for label, own in enumerate(batches):
+        for number, batch in enumerate(own):
+            sizes.setdefault(len(batch), []).append((label, number))
+    for size, places in sizes.items():
+        step = max(1, max_samples // size)
+        for start in range(0, len(places), step):
+            chosen = places[start : start + step]
+            yield chosen, np.concatenate([batches[a][b] for a, b in chosen])
+
+
+def listed_ranks(ranks, capture, batch_size):
+    """Ranks as given, or those of the automatic grid that the layers have room for."""
+    if not isinstance(ranks, str):
+        return check_ranks(ranks)
+    room = 1
+    for layer in capture.listed.values():
+        layout = Layout.of(layer, capture.n_samples)
+        if layout is not None:
+            _, n_positions, n_units = layout.rows(torch.empty(layer.shape, device="meta")).shape
+            room = max(room, min(batch_size * n_positions, n_units))
+    return [k for k in AUTO_RANKS if k < room] or [1]
+
+
+def pass_samples(capture):
+    """Samples whose activations, all layers together, one pass may hold."""
+    numbers = sum(np.prod(layer.shape) for layer in capture.listed.values())
+    return max(1, int(PASS_ELEMENTS * capture.n_samples / numbers))
+
+
+def check_labels(X, y):
+    """Labels as an array, as many as there are samples."""
+    y = y.cpu().numpy() if isinstance(y, torch.Tensor) else y
+    y = column_or_1d(y, warn=True)
+    n_samples = get_len(X)
+    if n_samples != len(y):
+        raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")
+    return y
+
+
+def profile_network(
+    network,
+    X,
+    y,
+    scorer,
+    *,
+    layers="relu",
+    batch_size=50,
+    n_batches=1,
+    by_class=True,
+    cumulative=False,
+    random_state=None,
+    verbose=0,
+):
+    """:func:`layer_profile` of a :class:`Network`, with the ranks and the compression of
+    an :class:`ActivationNonlinearity`.
+    """
+    y = check_labels(X, y)
+    settings = scorer.get_params(deep=False)
+    seed = check_random_state(random_state).randint(2**31 - 1)
+    settings["random_state"] = seed
+    compression = make_compression(settings.pop("compression"), **settings)
+    listed = network.take(X, list(range(min(N_LISTED, len(y)))))
+    with Capture(network, layers, listed, min(N_LISTED, len(y))) as capture:
+        labels, codes = np.unique(y, return_inverse=True)
+        columns = torch.from_numpy(codes)
+        if network.codes(capture.output) is not None:
+            columns = network.encode(y, capture.output)
+        ranks = listed_ranks(scorer.ranks, capture, batch_size)
+        pass_settings = PassSettings(compression, ranks, settings["device"])
+        batches = make_batches(
+            codes, batch_size, n_batches, by_class=by_class, random_state=seed
+        )
+        curves = Curves(len(batches), n_batches, len(ranks))
+        passes = list(make_passes(batches, pass_samples(capture)))
+        for places, index in tqdm(passes, "passes", disable=not verbose):
+            one_pass = Pass(
+                capture,
+                network.take(X, index),
+                columns[index].reshape(len(places), -1),
+                pass_settings,
+            )
+            curves.measure(one_pass, places, cumulative=cumulative)
+    return LayerProfile(
+        classes=labels if by_class else np.array(["mixed"]),
+        ranks=np.array(ranks),
+        compression=scorer.compression,
+        cumulative=cumulative,
+        **curves.results(),
+    )
+
+
+class Curves:
+    """The curves of all layers, filled in pass by pass."""
+
+    def __init__(self, n_classes, n_batches, n_ranks):
+        self.shape = (n_classes, n_batches, n_ranks)
+        self.accuracy = np.full(self.shape[:2], np.nan)
+        self.errors, self.accuracies = {}, {}
+        self.positions = {}
+
+    def measure(self, one_pass, places, *, cumulative):
+        """Add the curves of a pass, whose batches are at these places."""
+        at = tuple(np.transpose(places))  # classes, numbers of batches
+        self.accuracy[at] = one_pass.accuracy
+        for name in one_pass.matrices:
+            self.positions.setdefault(name, one_pass.tape.layers[name].position)
+            self.errors.setdefault(name, np.full(self.shape, np.nan))
+            self.accuracies.setdefault(name, np.full(self.shape, np.nan))
+        if cumulative:
+            for i in range(self.shape[-1]):
+                for name, errors, accuracy in one_pass.cumulate(i):
+                    self.errors[name][(*at, i)] = errors
+                    self.accuracies[name][(*at, i)] = accuracy
+            return
+        for name in one_pass.matrices:
+            self.errors[name][at] = one_pass.errors[name]
+            self.accuracies[name][at] = one_pass.accuracies(name)
+
+    def results(self):
+        """What a :class:`LayerProfile` takes, the layers in the order of their calls."""
+        names = sorted(self.positions, key=self.positions.get)
+        return {
+            "layer_names": names,
+            "batch_errors": np.stack([self.errors[name] for name in names]),
+            "batch_accuracies": np.stack([self.accuracies[name] for name in names]),
+            "batch_accuracy": self.accuracy,
+        }
+
+
+@validate_params(
+    {**PROFILE_CONSTRAINTS, "by_class": ["boolean"], "cumulative": ["boolean"]},
+    prefer_skip_nested_validation=True,
+)
+def layer_profile(
+    net,
+    X,
+    y,
+    *,
+    layers="relu",
+    ranks="auto",
+    compression="nmf",
+    batch_size=50,
+    n_batches=1,
+    by_class=True,
+    cumulative=False,
+    random_state=None,
+    verbose=0,
+    **settings,
+):
+    """Measure how well every layer of a trained network withstands compression.
+
+    On batches of samples of one class, each layer's activations are compressed at a
+    path of ranks, and the rest of the network runs on them [1]_. A network that learned
+    a rule stays close to linear on such a batch, and keeps its answers at low ranks;
+    one that memorized its samples does not.
+
+    Parameters
+    ----------
+    net : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
+        A trained network. A module returns (n_samples, n_classes) scores, or one logit
+        for each sample, alone or first in a tuple; a dict of inputs becomes its keyword
+        arguments. Also a :class:`~sklearn.frozen.FrozenEstimator` of these.
+    X : array-like, tensor, tuple or dict of them, or torch Dataset
+        Samples along the first axis, as the network takes them; floating-point numbers
+        are cast to its precision.
+    y : array-like of shape (n_samples,)
+        The labels. Those of a module or a skorch net are the numbers of its outputs.
+    layers : "relu" or list of str, default="relu"
+        ``"relu"``: every call of a ReLU, as a module, a function or a method, in place
+        or not, ReLU6 and ``clamp(min=0)`` included. Or the names of some of them, or of
+        submodules, whose outputs are then taken.
+    ranks : "auto" or iterable of int, default="auto"
+        Increasing ranks; ``"auto"``: ten from 1 to 32, as far as they are below the
+        rank that the layers can have.
+    compression : {"nmf", "pca", "ablation"}, default="nmf"
+        As in :class:`ActivationNonlinearity`. The accuracies under ablation are those
+        of its first order of the units.
+    batch_size : int, default=50
+        Samples in a batch; a class with fewer gives all that it has.
+    n_batches : int, default=1
+        Batches of every class, disjoint where the class is large enough for that.
+    by_class : bool, default=True
+        Batches of one class each; False mixes them.
+    cumulative : bool, default=False
+        Compress every layer up to this one, not this one alone: each at the same rank,
+        on what the compressed layers before it make of the batch.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the batches, and what is random in the compression.
+    verbose : int, default=0
+        Above 0, a progress bar.
+    **settings
+        Further settings of :class:`ActivationNonlinearity`: ``solver``, ``max_iter``,
+        ``tol``, ``max_rows``, ``n_draws`` and ``device``.
+
+    Returns
+    -------
+    profile : LayerProfile
+        Error and accuracy curves of every layer, class and batch.
+
+    Raises
+    ------
+    ValueError
+        If the network has no ReLU, or not the layers named; if its activations are
+        NaN, infinite or, under ``"nmf"``, negative; if y has labels that it does not
+        know.
+    TypeError
+        If ``net`` is not such a network.
+    NotFittedError
+        If it is an estimator that is not fitted.
+
+    Notes
+    -----
+    A convolution's output (n, c, h, w) becomes a matrix with a row for every position,
+    a sequence's (n, t, q) one for every step. Which axis has the units is told by the
+    last operation before the layer that has units: a convolution or a batch norm, or a
+    linear map.
+
+    The network is run in eval mode, without gradients, in float32 or its own precision;
+    its mode, its hooks and torch's random state are afterwards as they were. All
+    batches of one size go through it together, as far as their activations stay below
+    2**26 numbers. From each layer on, only the rest of the network is run again.
+
+    A layer that some batches do not reach, in a network that chooses its way by the
+    data, has NaN there. The accuracies of a regressor are NaN.
+
+    References
+    ----------
+    .. [1] E. Collins, S. A. Bigdeli, S. Süsstrunk, "Detecting Memorization in ReLU
+       Networks", arXiv:1810.03372 (2018).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from sknonlin import layer_profile
+    >>> X, y = load_digits(return_X_y=True)
+    >>> mlp = MLPClassifier((32, 16), max_iter=200, random_state=0).fit(X, y)
+    >>> profile = layer_profile(mlp, X, y, ranks=[1, 2, 4, 8], random_state=0)
+    >>> profile.layer_names
+    ['relu1', 'relu2']
+    >>> profile.errors.shape
+    (2, 10, 4)
+    """
+    scorer = ActivationNonlinearity(ranks, compression=compression, **settings)
+    scorer._validate_params()
+    return profile_network(
+        as_network(net),
+        X,
+        y,
+        scorer,
+        layers=layers,
+        batch_size=batch_size,
+        n_batches=n_batches,
+        by_class=by_class,
+        cumulative=cumulative,
+        random_state=random_state,
+        verbose=verbose,
+    )
