@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
-from skorch.dataset import Dataset as SkorchDataset
-from skorch.utils import multi_indexing, to_tensor
 from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.utils import multi_indexing, to_tensor
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -140,7 +140,9 @@ class SklearnNetwork(Network):
     def __init__(self, mlp):
         check_is_fitted(mlp, "coefs_")
         layers = OrderedDict()
-        for i, (weight, bias) in enumerate(zip(mlp.coefs_, mlp.intercepts_, strict=True), 1):
+        for i, (weight, bias) in enumerate(
+            zip(mlp.coefs_, mlp.intercepts_, strict=True), 1
+        ):
             linear = nn.utils.skip_init(
                 nn.Linear, *weight.shape, dtype=torch.from_numpy(weight[:0]).dtype
             )
@@ -152,7 +154,7 @@ class SklearnNetwork(Network):
         super().__init__(nn.Sequential(layers))
         self.regression = is_regressor(mlp)
         if not self.regression:
-            if len(mlp.classes_) != mlp.n_outputs_ and mlp.n_outputs_ != 1 or (
+            if (len(mlp.classes_) != mlp.n_outputs_ and mlp.n_outputs_ != 1) or (
                 mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
             ):
                 raise ValueError("A network for several labels at once is not supported.")

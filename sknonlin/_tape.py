@@ -9,7 +9,7 @@ or, where the rest reads them (a skip connection), with what they gave when reco
 from bisect import bisect_right, insort
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -69,7 +69,7 @@ class Tape:
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def written_arguments(function):
     """Positions and names of the arguments that an operation writes to."""
     return [

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sknonlin._arrays import full_precision
 from sknonlin._tape import DivergedError, Layer, Recorder, place_of
 
+PASS_ELEMENTS = 2**26  # activations that one forward pass may hold, in numbers
 KINDS = {
     "relu": "relu",
     "clamp": "clamp",
@@ -25,7 +26,16 @@ KINDS = {
     "threshold": "threshold",
 }
 CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "instance_norm")
-CHANNELS_LAST = ("mm", "linear", "layer_norm", "rnn", "lstm", "gru", "embedding", "attention")
+CHANNELS_LAST = (
+    "mm",
+    "linear",
+    "layer_norm",
+    "rnn",
+    "lstm",
+    "gru",
+    "embedding",
+    "attention",
+)
 
 
 def relu_kind(function, args, result):
@@ -179,7 +189,9 @@ class Capture:
             raise ValueError(no_relu_message(modules))
         self._wanted = set(chosen) or None
         self.listed = {
-            name: layer for name, layer in tape.layers.items() if not chosen or name in chosen
+            name: layer
+            for name, layer in tape.layers.items()
+            if not chosen or name in chosen
         }
         self.output = tape.output
 
@@ -246,6 +258,12 @@ def no_relu_message(modules):
         + ". Name the modules to look at in layers=[...]; where their outputs can be "
         "negative, with compression='pca'."
     )
+
+
+def pass_samples(capture):
+    """Samples whose activations, all layers together, one pass may hold."""
+    numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
+    return max(1, int(PASS_ELEMENTS * capture.n_samples / numbers))
 
 
 def copied(batch):

@@ -5,24 +5,23 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from skorch.dataset import get_len
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import column_or_1d
+from skorch.dataset import get_len
 from tqdm.auto import tqdm
 
 from sknonlin._networks import as_network
 from sknonlin._replays import Pass, PassSettings
-from sknonlin.activations import Capture, Layout
+from sknonlin.activations import Capture, Layout, pass_samples
 from sknonlin.batches import make_batches
 from sknonlin.compression import make_compression
 from sknonlin.curves import area_under_curve
 from sknonlin.nmf import check_ranks
 from sknonlin.nonlinearity import AUTO_RANKS, ActivationNonlinearity
 
-#: Activations that one forward pass may hold, in numbers.
-PASS_ELEMENTS = 2**26
 N_LISTED = 2  # samples that the layers are listed with
 
 PROFILE_CONSTRAINTS = {
@@ -51,7 +50,7 @@ class LayerProfile:
         reach a layer.
     batch_accuracies : ndarray of shape (n_layers, n_classes, n_batches, n_ranks)
         Share of the batch that still gets its label when they replace the activations.
-        NaN for a network that does not classify.
+        NaN for a network that does not classify, and without replays.
     batch_accuracy : ndarray of shape (n_classes, n_batches)
         The same share without compression.
     compression : str
@@ -150,7 +149,11 @@ class LayerProfile:
         ax = plt.subplots()[1] if ax is None else ax
         depth = np.arange(len(self.layer_names))
         curves = {
-            f"relative error of the {self.compression.upper()}": (self.errors, "#D55E00", "-o"),
+            f"relative error of the {self.compression.upper()}": (
+                self.errors,
+                "#D55E00",
+                "-o",
+            ),
             "accuracy on it": (self.accuracies, "#0072B2", "--s"),
         }
         for name, (values, color, line) in curves.items():
@@ -164,6 +167,59 @@ class LayerProfile:
         ax.set(xlabel="layer", ylabel="area under the curve", ylim=(0, 1.02))
         ax.legend(frameon=False)
         return ax
+
+
+def memorization_score(single, mixed):
+    """Sum up how far a network memorized in one number.
+
+    It is the non-linearity of the network on batches of one class, as a share of that
+    on mixed batches of the same size: the areas under the error curves, summed over
+    the layers. What a network learned makes the samples of a class alike, and their
+    activations close to linear; what it memorized leaves them as different as any.
+
+    Parameters
+    ----------
+    single : LayerProfile
+        On batches of one class.
+    mixed : LayerProfile
+        On mixed batches, with the same ranks and batch size.
+
+    Returns
+    -------
+    score : float
+        In [0, 1]; 0 also where no layer is non-linear on mixed batches.
+    """
+    reference = np.nansum(mixed.error_auc)
+    if reference == 0:
+        return 0.0
+    return float(min(1.0, np.nansum(single.error_auc) / reference))
+
+
+def measure_memorization(network, X, y, scorer, *, batch_size, n_batches, **settings):
+    """Profile a network on batches of one class and on mixed ones, and score it.
+
+    Returns
+    -------
+    score : float
+        :func:`memorization_score` of both profiles.
+    single : LayerProfile
+    mixed : LayerProfile
+        As many batches of the same size, without accuracies.
+    """
+    single = profile_network(
+        network, X, y, scorer, batch_size=batch_size, n_batches=n_batches, **settings
+    )
+    mixed = profile_network(
+        network,
+        X,
+        y,
+        clone(scorer).set_params(ranks=single.ranks),
+        batch_size=min(batch_size, np.unique(y, return_counts=True)[1].max()),
+        n_batches=n_batches * len(single.classes),
+        by_class=False,
+        **settings | {"replay": False},
+    )
+    return memorization_score(single, mixed), single, mixed
 
 
 def mean_of_known(values, axis):
@@ -209,15 +265,11 @@ def listed_ranks(ranks, capture, batch_size):
     for layer in capture.listed.values():
         layout = Layout.of(layer, capture.n_samples)
         if layout is not None:
-            _, n_positions, n_units = layout.rows(torch.empty(layer.shape, device="meta")).shape
+            _, n_positions, n_units = layout.rows(
+                torch.empty(layer.shape, device="meta")
+            ).shape
             room = max(room, min(batch_size * n_positions, n_units))
     return [k for k in AUTO_RANKS if k < room] or [1]
-
-
-def pass_samples(capture):
-    """Samples whose activations, all layers together, one pass may hold."""
-    numbers = sum(np.prod(layer.shape) for layer in capture.listed.values())
-    return max(1, int(PASS_ELEMENTS * capture.n_samples / numbers))
 
 
 def check_labels(X, y):
@@ -241,6 +293,7 @@ def profile_network(
     n_batches=1,
     by_class=True,
     cumulative=False,
+    replay=True,
     random_state=None,
     verbose=0,
 ):
@@ -272,7 +325,7 @@ def profile_network(
                 columns[index].reshape(len(places), -1),
                 pass_settings,
             )
-            curves.measure(one_pass, places, cumulative=cumulative)
+            curves.measure(one_pass, places, cumulative=cumulative, replay=replay)
     return LayerProfile(
         classes=labels if by_class else np.array(["mixed"]),
         ranks=np.array(ranks),
@@ -291,7 +344,7 @@ class Curves:
         self.errors, self.accuracies = {}, {}
         self.positions = {}
 
-    def measure(self, one_pass, places, *, cumulative):
+    def measure(self, one_pass, places, *, cumulative, replay):
         """Add the curves of a pass, whose batches are at these places."""
         at = tuple(np.transpose(places))  # classes, numbers of batches
         self.accuracy[at] = one_pass.accuracy
@@ -307,7 +360,8 @@ class Curves:
             return
         for name in one_pass.matrices:
             self.errors[name][at] = one_pass.errors[name]
-            self.accuracies[name][at] = one_pass.accuracies(name)
+            if replay:
+                self.accuracies[name][at] = one_pass.accuracies(name)
 
     def results(self):
         """What a :class:`LayerProfile` takes, the layers in the order of their calls."""
@@ -321,7 +375,12 @@ class Curves:
 
 
 @validate_params(
-    {**PROFILE_CONSTRAINTS, "by_class": ["boolean"], "cumulative": ["boolean"]},
+    {
+        **PROFILE_CONSTRAINTS,
+        "by_class": ["boolean"],
+        "cumulative": ["boolean"],
+        "replay": ["boolean"],
+    },
     prefer_skip_nested_validation=True,
 )
 def layer_profile(
@@ -336,6 +395,7 @@ def layer_profile(
     n_batches=1,
     by_class=True,
     cumulative=False,
+    replay=True,
     random_state=None,
     verbose=0,
     **settings,
@@ -377,6 +437,8 @@ def layer_profile(
     cumulative : bool, default=False
         Compress every layer up to this one, not this one alone: each at the same rank,
         on what the compressed layers before it make of the batch.
+    replay : bool, default=True
+        False leaves out the accuracies, which take most of the time.
     random_state : int, RandomState instance or None, default=None
         Seeds the batches, and what is random in the compression.
     verbose : int, default=0
@@ -446,6 +508,7 @@ def layer_profile(
         n_batches=n_batches,
         by_class=by_class,
         cumulative=cumulative,
+        replay=replay,
         random_state=random_state,
         verbose=verbose,
     )
