@@ -1,5 +1,7 @@
 """The network of a MemorizationDetector that is given none."""
 
+from itertools import pairwise
+
 import torch
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -21,13 +23,13 @@ class ReLUNetwork(nn.Sequential):
     def __init__(self, n_features=1, n_classes=2):
         widths = [n_features] + [WIDTH] * N_LAYERS
         layers = [nn.BatchNorm1d(n_features)]
-        for n_inputs, n_outputs in zip(widths[:-1], widths[1:], strict=True):
+        for n_inputs, n_outputs in pairwise(widths):
             layers += [nn.Linear(n_inputs, n_outputs), nn.ReLU()]
         super().__init__(*layers, nn.Linear(WIDTH, n_classes))
 
 
 def default_network(n_samples, n_features, n_classes):
-    """Size a network for the data, and the number of epochs for about 1,000 steps."""
+    """Size a network for the data, and the number of epochs for about 500 steps."""
     batch_size = min(32, n_samples)
     n_steps = -(-n_samples // batch_size)
     return NeuralNetClassifier(
@@ -38,7 +40,7 @@ def default_network(n_samples, n_features, n_classes):
         optimizer=torch.optim.Adam,
         lr=3e-3,
         batch_size=batch_size,
-        max_epochs=max(5, min(50, 1000 // n_steps)),
+        max_epochs=max(5, min(30, 500 // n_steps)),
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,

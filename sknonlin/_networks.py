@@ -15,6 +15,8 @@ from skorch.utils import multi_indexing, to_tensor
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+#: What :func:`as_network` takes.
+NETWORKS = (nn.Module, NeuralNet, MLPClassifier, MLPRegressor)
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -82,7 +84,7 @@ class Network:
         return torch.from_numpy(order[np.searchsorted(known, y, sorter=order)])
 
     def take(self, X, index):
-        """Samples of X as a batch on the network's device, always a copy."""
+        """Take samples of X as a batch on the network's device, always a copy."""
         if isinstance(X, Dataset):
             sample = next(iter(DataLoader(Subset(X, index), batch_size=len(index))))
             batch = sample[0] if isinstance(sample, tuple | list) else sample
@@ -113,7 +115,7 @@ class SkorchNetwork(Network):
         return super().codes(probabilities)
 
     def take(self, X, index):
-        """Samples as the net's own dataset and iterator hand them out."""
+        """Take samples as the net's own dataset and iterator hand them out."""
         plain = self.net.dataset is SkorchDataset and not hasattr(X, "iloc")
         if plain and not isinstance(X, Dataset):
             return super().take(X, index)
@@ -184,13 +186,13 @@ def as_network(net):
     if isinstance(net, nn.Module):
         return Network(net)
     raise TypeError(
-        f"net is a {type(net).__name__}; it must be a torch.nn.Module, a fitted skorch net, "
-        "or a fitted MLPClassifier or MLPRegressor of scikit-learn."
+        f"net is a {type(net).__name__}; it must be a torch.nn.Module, a fitted skorch "
+        "net, or a fitted MLPClassifier or MLPRegressor of scikit-learn."
     )
 
 
 def as_arrays(X):
-    """Samples that can be indexed together: frames and lists of numbers as arrays."""
+    """Make samples that can be indexed together: frames and lists of numbers as arrays."""
     if hasattr(X, "iloc"):
         return X.to_numpy()
     nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)

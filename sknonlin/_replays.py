@@ -11,11 +11,12 @@ from sknonlin._updates import FLOOR
 
 CHECK = {
     "nan": (
-        "The activations of layer {name!r} contain NaN. Check the input for missing values, "
-        "and the network's training for divergence."
+        "The activations of layer {name!r} contain NaN. Check the input for missing "
+        "values, and the network's training for divergence."
     ),
     "infinity": (
-        "The activations of layer {name!r} contain infinity. Check the network for overflow."
+        "The activations of layer {name!r} contain infinity. Check the network "
+        "for overflow."
     ),
     "negative": (
         "The activations of layer {name!r} are negative (down to {low:.3g}), as those of "

@@ -137,8 +137,8 @@ class SampleCones:
                 found = Parallel(self.n_jobs, prefer="threads")(
                     delayed(self._areas)(name, rows[name]) for name in names
                 )
-                for name, areas in zip(names, found, strict=True):
-                    areas = areas.cpu().numpy()
+                for name, tensor in zip(names, found, strict=True):
+                    areas = tensor.cpu().numpy()
                     if result is None:
                         shape = (n_samples, len(self.components), areas.shape[1])
                         result = np.full(shape, np.nan, dtype=areas.dtype)

@@ -100,7 +100,7 @@ def place_of(tensor):
 
 
 def describe(result):
-    """What is needed to answer a call with an empty result of the same kind."""
+    """Describe what is needed to answer a call with an empty result of the same kind."""
     leaves, structure = tree_flatten(result)
     return structure, [
         (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
@@ -215,7 +215,7 @@ class Recorder(TorchDispatchMode):
             )
 
     def _answer(self, written):
-        """Result of a call before the layer, without running it."""
+        """Answer a call before the layer, without running it."""
         call = self.source.calls[self.position]
         structure, leaves = call[1]
         kept = [

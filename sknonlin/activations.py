@@ -246,7 +246,7 @@ class Capture:
 
 
 def no_relu_message(modules):
-    """What to say of a network without ReLU."""
+    """Explain that a network has no ReLU, and what it has."""
     others = [
         f"{name} ({type(m).__name__})"
         for name, m in modules.items()
@@ -261,7 +261,7 @@ def no_relu_message(modules):
 
 
 def pass_samples(capture):
-    """Samples whose activations, all layers together, one pass may hold."""
+    """Count the samples whose activations, in all layers, one pass may hold."""
     numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
     return max(1, int(PASS_ELEMENTS * capture.n_samples / numbers))
 
@@ -284,9 +284,11 @@ class ModuleCalls:
         self._watched, self._ended = names, function
 
     def enter(self, name, module):
+        """Note that a module is called."""
         self.stack.append((name, module))
 
     def leave(self, name, output):
+        """Note that a module returns, or failed with the output None."""
         if self.stack:
             self.stack.pop()
         if name in self._watched and output is not None:

@@ -11,7 +11,6 @@ from sklearn.base import (
     ClassifierMixin,
     MetaEstimatorMixin,
     TransformerMixin,
-    clone,
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
@@ -25,23 +24,23 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
-    _check_feature_names_in,
     check_is_fitted,
     check_memory,
     validate_data,
 )
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
-from skorch.dataset import get_len
+from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch.utils.data import Dataset
 
-from sknonlin._default_network import default_network
 from sknonlin._networks import as_network
-from sknonlin._sample_cones import SampleCones, contrast
+from sknonlin._sample_cones import SampleCones
+from sknonlin._sample_scoring import SampleScoringMixin
+from sknonlin._training import check_estimator_kind, train_network, unfitted_network
 from sknonlin.compression import make_compression
 from sknonlin.nonlinearity import ActivationNonlinearity
 from sknonlin.profile import (
     PROFILE_CONSTRAINTS,
     check_labels,
+    layer_shares,
     measure_memorization,
 )
 
@@ -49,16 +48,12 @@ from sknonlin.profile import (
 SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
 
 
-def train_network(estimator, X, y, seed, params):
-    """Fit a network without touching torch's random state; memory may keep it."""
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        return estimator.fit(X, y, **params)
-
-
 class MemorizationDetector(
-    ClassifierMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator
+    ClassifierMixin,
+    SampleScoringMixin,
+    TransformerMixin,
+    MetaEstimatorMixin,
+    BaseEstimator,
 ):
     """Classifier around a ReLU network that tells what the network memorized.
 
@@ -226,26 +221,12 @@ class MemorizationDetector(
         unknown = np.unique(y[self.classes_[codes] != y])
         if len(unknown):
             raise ValueError(
-                f"y has labels that the network does not know: {unknown.tolist()}. It knows "
-                f"{self.classes_.tolist()}."
+                f"y has labels that the network does not know: {unknown.tolist()}. It "
+                f"knows {self.classes_.tolist()}."
             )
         return codes
 
     # Training ---------------------------------------------------------------------
-
-    def _unfitted(self, X, n_classes, seed):
-        """Return the network to train: a clone, or the default one."""
-        if self.estimator is None:
-            return default_network(*X.shape, n_classes)
-        network = clone(self.estimator)
-        if isinstance(network, NeuralNetBinaryClassifier) and n_classes > 2:
-            raise ValueError(
-                f"y has {n_classes} classes; a NeuralNetBinaryClassifier takes 2. Use a "
-                "NeuralNetClassifier."
-            )
-        if isinstance(network, MLPClassifier) and network.random_state is None:
-            network.set_params(random_state=seed)
-        return network
 
     def _train(self, X, y, seed, params):
         """Set ``classes_`` and ``estimator_``; a frozen network stays as it is."""
@@ -258,7 +239,7 @@ class MemorizationDetector(
                 self.classes_ = np.arange(self.estimator.predict_proba(few).shape[1])
             return
         self.classes_, codes = np.unique(y, return_inverse=True)
-        network = self._unfitted(X, len(self.classes_), seed)
+        network = unfitted_network(self.estimator, X, len(self.classes_), seed)
         if isinstance(network, NeuralNetBinaryClassifier):
             targets = codes.astype(np.float32)
         else:
@@ -311,38 +292,71 @@ class MemorizationDetector(
         return self
 
     def _measure(self, X, codes, seed):
-        network = as_network(self.estimator_)
-        scorer = (
-            ActivationNonlinearity() if self.nonlinearity is None else self.nonlinearity
-        )
-        scorer._validate_params()
-        labels = codes if network.classes is None else network.classes[codes]
-        settings = {"layers": self.layers, "random_state": seed, "verbose": self.verbose}
-        self.memorization_score_, self.profile_, self.mixed_profile_ = measure_memorization(
-            network,
-            X,
-            labels,
-            scorer,
-            batch_size=self.batch_size,
-            n_batches=self.n_batches,
-            **settings,
-        )
-        self.profile_.classes = self.classes_[np.unique(codes)]
+        """Set what is measured on the training samples."""
+        self._seed = seed
+        score, self.profile_, self.mixed_profile_ = self._profiles(X, codes)
+        self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
-        settings = scorer.get_params(deep=False) | {"random_state": seed}
+        settings = self._scorer().get_params(deep=False) | {"random_state": seed}
         self._cones = SampleCones(
             make_compression(settings.pop("compression"), **settings),
             self.profile_.ranks.tolist(),
-            scorer.device,
+            settings["device"],
             self.layers,
             seed,
             self.n_jobs,
-        ).learn(network, X, codes)
+        ).learn(as_network(self.estimator_), X, codes)
         self.offset_ = 0.0
         if self.contamination != "auto":
             scores = self._contrast(X, codes).mean(1)
             self.offset_ = float(np.quantile(scores, 1 - self.contamination))
+
+    def _scorer(self):
+        scorer = self.nonlinearity
+        scorer = ActivationNonlinearity() if scorer is None else scorer
+        scorer._validate_params()
+        return scorer
+
+    def _profiles(self, X, codes):
+        """Score and profiles on samples of these classes."""
+        network = as_network(self.estimator_)
+        score, single, mixed = measure_memorization(
+            network,
+            X,
+            codes if network.classes is None else network.classes[codes],
+            self._scorer(),
+            layers=self.layers,
+            batch_size=self.batch_size,
+            n_batches=self.n_batches,
+            random_state=self._seed,
+            verbose=self.verbose,
+        )
+        single.classes = self.classes_[np.unique(codes)]
+        return score, single, mixed
+
+    def measure(self, X, y):
+        """Measure how far the network memorized, on any samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what the network takes
+            Samples.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        score : float
+            As ``memorization_score_``, which is that of the training samples.
+        profile : LayerProfile
+            On batches of one class.
+        mixed_profile : LayerProfile
+            On mixed batches.
+        """
+        check_is_fitted(self)
+        X = self._validate(X)
+        return self._profiles(X, self._codes(check_labels(X, y)))
 
     # The network's answers --------------------------------------------------------
 
@@ -381,89 +395,6 @@ class MemorizationDetector(
         check_is_fitted(self)
         return self.estimator_.predict_proba(self._validate(X))
 
-    # Scores of samples ------------------------------------------------------------
-
-    def _contrast(self, X, codes=None):
-        """Scores (n_samples, n_layers) for labels, or for what the network predicts."""
-        network = as_network(self.estimator_)
-        n_samples = get_len(X)
-        areas, outputs = self._cones.areas(network, X, n_samples)
-        if codes is None:
-            codes = torch.cat([network.codes(output) for output in outputs]).cpu().numpy()
-        return contrast(areas, codes)
-
-    def transform(self, X):
-        """Score samples at every layer, for the label that the network predicts.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or what the network takes
-            Samples.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples, n_layers)
-            In [-1, 1]; above 0 where a sample's activations fit another class better.
-        """
-        check_is_fitted(self)
-        return self._contrast(self._validate(X))
-
-    def score_samples(self, X, y=None):
-        """Score how far samples look memorized; higher is more.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or what the network takes
-            Samples.
-        y : array-like of shape (n_samples,), default=None
-            The labels that they were given; None takes the network's predictions.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            In [-1, 1], the mean over the layers of how much worse a sample's
-            activations fit the cone of its label than the best other one.
-        """
-        check_is_fitted(self)
-        codes = None
-        X = self._validate(X)
-        if y is not None:
-            codes = self._codes(check_labels(X, y))
-        return self._contrast(X, codes).mean(1)
-
-    def detect(self, X, y):
-        """Flag the samples whose label was memorized.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or what the network takes
-            Samples.
-        y : array-like of shape (n_samples,)
-            The labels that they were given.
-
-        Returns
-        -------
-        flags : ndarray of bool of shape (n_samples,)
-            True where the score is above ``offset_``.
-        """
-        return self.score_samples(X, y) > self.offset_
-
-    def get_feature_names_out(self, input_features=None):
-        """Name the columns of :meth:`transform` after the layers.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Checked against the features that ``fit`` saw, and otherwise ignored.
-
-        Returns
-        -------
-        names : ndarray of str
-        """
-        check_is_fitted(self)
-        _check_feature_names_in(self, input_features, generate_names=False)
-        return np.array(self.layer_names_, dtype=object)
-
     # What scikit-learn asks -------------------------------------------------------
 
     def get_metadata_routing(self):
@@ -486,34 +417,3 @@ class MemorizationDetector(
         tags.input_tags.three_d_array = self._wraps(NeuralNet)
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def check_estimator_kind(estimator):
-    """Refuse what is not a network that can be trained or is.
-
-    Raises
-    ------
-    TypeError
-        If it is not.
-    """
-    inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
-    if inner is None or isinstance(inner, NeuralNetClassifier | MLPClassifier):
-        return
-    remedy = "Use one of those."
-    if isinstance(inner, torch.nn.Module):
-        remedy = (
-            "Wrap the module: NeuralNetClassifier(module, ...), or measure it as it is with "
-            "layer_profile(module, X, y)."
-        )
-    raise TypeError(
-        f"estimator is a {type(inner).__name__}; it must be skorch's NeuralNetClassifier or "
-        "NeuralNetBinaryClassifier, scikit-learn's MLPClassifier, one of them in a "
-        f"FrozenEstimator, or None. {remedy}"
-    )
-
-
-def layer_shares(single, mixed):
-    """Non-linearity of every layer on one class, as a share of that on mixed batches."""
-    reference = mixed.error_auc
-    shares = single.error_auc / np.where(reference > 0, reference, np.inf)
-    return shares.clip(max=1)

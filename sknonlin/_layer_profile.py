@@ -1,0 +1,153 @@
+"""The result of a layer profile."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.utils._optional_dependencies import (
+    check_matplotlib_support,
+    check_pandas_support,
+)
+
+from sknonlin.curves import area_under_curve
+
+
+def mean_of_known(values, axis):
+    """Mean over an axis without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(axis)
+    return total / np.where(known.any(axis), known.sum(axis), np.nan)
+
+
+@dataclass(eq=False)
+class LayerProfile:
+    """How well a network and its layers withstand compression, by layer, class and rank.
+
+    Parameters
+    ----------
+    layer_names : list of str of length n_layers
+        The layers, in the order of their calls.
+    classes : ndarray of shape (n_classes,)
+        The labels of the batches; ``["mixed"]`` for mixed ones.
+    ranks : ndarray of shape (n_ranks,)
+        The ranks, increasing.
+    batch_errors : ndarray of shape (n_layers, n_classes, n_batches, n_ranks)
+        Relative error of the compressed activations. NaN where the network did not
+        reach a layer.
+    batch_accuracies : ndarray of shape (n_layers, n_classes, n_batches, n_ranks)
+        Share of the batch that still gets its label when they replace the activations.
+        NaN for a network that does not classify, and without replays.
+    batch_accuracy : ndarray of shape (n_classes, n_batches)
+        The same share without compression.
+    compression : str
+        ``"nmf"``, ``"pca"`` or ``"ablation"``.
+    cumulative : bool
+        Whether the layers before were compressed too.
+
+    Attributes
+    ----------
+    errors : ndarray of shape (n_layers, n_classes, n_ranks)
+        Mean of ``batch_errors`` over the batches.
+    accuracies : ndarray of shape (n_layers, n_classes, n_ranks)
+        Mean of ``batch_accuracies`` over the batches.
+    accuracy : ndarray of shape (n_classes,)
+        Mean of ``batch_accuracy`` over the batches.
+    error_auc : ndarray of shape (n_layers,)
+        Area under the error curve, averaged over classes and batches; in [0, 1].
+    accuracy_auc : ndarray of shape (n_layers,)
+        Area under the accuracy curve, averaged over classes and batches; in [0, 1].
+    """
+
+    layer_names: list
+    classes: np.ndarray
+    ranks: np.ndarray
+    batch_errors: np.ndarray = field(repr=False)
+    batch_accuracies: np.ndarray = field(repr=False)
+    batch_accuracy: np.ndarray = field(repr=False)
+    compression: str = "nmf"
+    cumulative: bool = False
+
+    @property
+    def errors(self):
+        """Mean of ``batch_errors`` over the batches."""
+        return mean_of_known(self.batch_errors, 2)
+
+    @property
+    def accuracies(self):
+        """Mean of ``batch_accuracies`` over the batches."""
+        return mean_of_known(self.batch_accuracies, 2)
+
+    @property
+    def accuracy(self):
+        """Mean of ``batch_accuracy`` over the batches."""
+        return mean_of_known(self.batch_accuracy, 1)
+
+    @property
+    def error_auc(self):
+        """Area under the error curve of every layer."""
+        return area_under_curve(self.ranks, mean_of_known(self.errors, 1))
+
+    @property
+    def accuracy_auc(self):
+        """Area under the accuracy curve of every layer."""
+        return area_under_curve(self.ranks, mean_of_known(self.accuracies, 1))
+
+    def to_frame(self):
+        """Give the curves as a tidy frame, one row for every point.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With the columns ``layer``, ``depth`` (from 0), ``class``, ``batch``,
+            ``rank``, ``error``, ``accuracy`` and ``uncompressed_accuracy``.
+        """
+        pd = check_pandas_support("LayerProfile.to_frame")
+        layer, label, batch, rank = np.indices(self.batch_errors.shape).reshape(4, -1)
+        return pd.DataFrame(
+            {
+                "layer": np.asarray(self.layer_names, dtype=object)[layer],
+                "depth": layer,
+                "class": self.classes[label],
+                "batch": batch,
+                "rank": self.ranks[rank],
+                "error": self.batch_errors.ravel(),
+                "accuracy": self.batch_accuracies.ravel(),
+                "uncompressed_accuracy": self.batch_accuracy[label, batch],
+            }
+        )
+
+    def plot(self, ax=None):
+        """Draw the areas under both curves over the layers, with the range of classes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+        """
+        check_matplotlib_support("LayerProfile.plot")
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        depth = np.arange(len(self.layer_names))
+        curves = {
+            f"relative error of the {self.compression.upper()}": (
+                self.errors,
+                "#D55E00",
+                "-o",
+            ),
+            "accuracy on it": (self.accuracies, "#0072B2", "--s"),
+        }
+        for name, (values, color, line) in curves.items():
+            areas = area_under_curve(self.ranks, values)  # (n_layers, n_classes)
+            if np.isnan(areas).all():
+                continue
+            ax.plot(depth, np.nanmean(areas, 1), line, color=color, label=name)
+            low, high = np.nanmin(areas, 1), np.nanmax(areas, 1)
+            ax.fill_between(depth, low, high, color=color, alpha=0.2, lw=0)
+        ax.set_xticks(depth, self.layer_names, rotation=30, ha="right")
+        ax.set(xlabel="layer", ylabel="area under the curve", ylim=(0, 1.02))
+        ax.legend(frameon=False)
+        return ax
