@@ -133,12 +133,8 @@ class LayerProfile:
         ax = plt.subplots()[1] if ax is None else ax
         depth = np.arange(len(self.layer_names))
         curves = {
-            f"relative error of the {self.compression.upper()}": (
-                self.errors,
-                "#D55E00",
-                "-o",
-            ),
-            "accuracy on it": (self.accuracies, "#0072B2", "--s"),
+            "relative error": (self.errors, "#D55E00", "-o"),
+            "accuracy": (self.accuracies, "#0072B2", "--s"),
         }
         for name, (values, color, line) in curves.items():
             areas = area_under_curve(self.ranks, values)  # (n_layers, n_classes)

@@ -86,7 +86,7 @@ class Network:
     def take(self, X, index):
         """Take samples of X as a batch on the network's device, always a copy."""
         if isinstance(X, Dataset):
-            sample = next(iter(DataLoader(Subset(X, index), batch_size=len(index))))
+            sample = first_of(DataLoader(Subset(X, index), batch_size=len(index)))
             batch = sample[0] if isinstance(sample, tuple | list) else sample
         else:
             batch = multi_indexing(as_arrays(X), index)
@@ -121,7 +121,7 @@ class SkorchNetwork(Network):
             return super().take(X, index)
         settings = self.net.get_params_for("iterator_valid") | {"batch_size": len(index)}
         subset = Subset(self.net.get_dataset(X), index)
-        batch, _ = next(iter(self.net.iterator_valid(subset, **settings)))
+        batch, _ = first_of(self.net.iterator_valid(subset, **settings))
         return cast(to_tensor(batch, self.device), self.dtype)
 
 
@@ -189,6 +189,12 @@ def as_network(net):
         f"net is a {type(net).__name__}; it must be a torch.nn.Module, a fitted skorch "
         "net, or a fitted MLPClassifier or MLPRegressor of scikit-learn."
     )
+
+
+def first_of(loader):
+    """Return the first batch of a loader, which would draw from torch's random state."""
+    with torch.random.fork_rng(devices=[]):
+        return next(iter(loader))
 
 
 def as_arrays(X):

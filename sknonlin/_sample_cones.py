@@ -75,13 +75,15 @@ class SampleCones:
         chosen = np.sort(rng.choice(A.shape[1], MAX_POSITIONS, replace=False))
         return A[:, torch.from_numpy(chosen).to(A.device)]
 
-    def learn(self, network, X, codes):
-        """Learn a cone for every layer, class and rank from the samples of the class."""
+    def learn(self, network, X, codes, n_classes):
+        """Learn a cone for every layer, class and rank from the samples of the class.
+
+        A class without samples has an empty cone, which nothing fits.
+        """
         drawn = make_batches(codes, SAMPLES_PER_CLASS, 1, random_state=self.random_state)
         learned = {}
         with self._capture(network, X, len(codes)) as capture:
             for label, (index,) in enumerate(drawn):
-                # An empty class has no cone: nothing fits it.
                 blocks = defaultdict(list)
                 for _, rows, _ in self._stream(capture, X, index):
                     for name, A in rows.items():
@@ -91,7 +93,7 @@ class SampleCones:
                     components = self.compression.learn(stack, self.ranks)[1]
                     learned.setdefault(name, {})[label] = [H[0].cpu() for H in components]
         self.components = {
-            name: self._by_rank(classes, len(drawn)) for name, classes in learned.items()
+            name: self._by_rank(classes, n_classes) for name, classes in learned.items()
         }
         return self
 

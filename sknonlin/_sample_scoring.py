@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skorch.dataset import get_len
 
@@ -10,7 +11,7 @@ from sknonlin._sample_cones import contrast
 from sknonlin.profile import check_labels
 
 
-class SampleScoringMixin:
+class SampleScoringMixin(TransformerMixin):
     """Score samples with the cones that ``fit`` learned."""
 
     def _contrast(self, X, codes=None):

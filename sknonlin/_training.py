@@ -8,6 +8,8 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 
 from sknonlin._default_network import default_network
 
+KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier)
+
 
 def check_estimator_kind(estimator):
     """Refuse what is not a network that can be trained or is.
@@ -18,7 +20,7 @@ def check_estimator_kind(estimator):
         If it is not.
     """
     inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
-    if inner is None or isinstance(inner, NeuralNetClassifier | MLPClassifier):
+    if inner is None or isinstance(inner, KINDS):
         return
     remedy = "Use one of those."
     if isinstance(inner, torch.nn.Module):

@@ -178,6 +178,7 @@ class Capture:
         self._outputs = {name for name in chosen if name in modules}
         self._wanted = None
         tape = self._run(self.batch)
+        self._outputs -= {base for base, _ in tape.found}
         relus = [base for base in tape.layers if base not in self._outputs]
         unknown = [name for name in chosen if name not in tape.layers]
         if unknown:
@@ -202,6 +203,8 @@ class Capture:
         recorder = Recorder(finder, resume, record)
 
         def module_ended(name, output):
+            if any(base == name for base, _ in finder.found):
+                return  # a ReLU itself, which is known by its call
             leaf = tree_leaves(output)[0]
             origin = recorder.made.get(place_of(leaf))
             layer = finder.module_layer(name, leaf, origin)

@@ -10,7 +10,6 @@ from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
     MetaEstimatorMixin,
-    TransformerMixin,
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
@@ -51,7 +50,6 @@ SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
 class MemorizationDetector(
     ClassifierMixin,
     SampleScoringMixin,
-    TransformerMixin,
     MetaEstimatorMixin,
     BaseEstimator,
 ):
@@ -143,13 +141,11 @@ class MemorizationDetector(
     --------
     >>> import numpy as np
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn.neural_network import MLPClassifier
     >>> from sknonlin import MemorizationDetector
     >>> X, y = load_digits(return_X_y=True)
-    >>> mlp = MLPClassifier((64, 64), max_iter=200, random_state=0)
-    >>> learned = MemorizationDetector(mlp, random_state=0).fit(X, y)
+    >>> learned = MemorizationDetector(random_state=0).fit(X, y)
     >>> random_labels = np.random.default_rng(0).permutation(y)
-    >>> memorized = MemorizationDetector(mlp, random_state=0).fit(X, random_labels)
+    >>> memorized = MemorizationDetector(random_state=0).fit(X, random_labels)
     >>> learned.memorization_score_ < memorized.memorization_score_
     True
     >>> learned.transform(X).shape
@@ -157,7 +153,7 @@ class MemorizationDetector(
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "estimator": [HasMethods(["fit", "predict"]), None],
+        "estimator": [HasMethods(["fit", "predict"]), torch.nn.Module, None],
         "nonlinearity": [ActivationNonlinearity, None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "memory": [str, HasMethods(["cache"]), None],
@@ -236,7 +232,9 @@ class MemorizationDetector(
             self.classes_ = network.classes
             if self.classes_ is None:
                 few = network.take(X, list(range(min(2, len(y)))))
-                self.classes_ = np.arange(self.estimator.predict_proba(few).shape[1])
+                with torch.random.fork_rng(devices=[]):
+                    n_classes = self.estimator.predict_proba(few).shape[1]
+                self.classes_ = np.arange(n_classes)
             return
         self.classes_, codes = np.unique(y, return_inverse=True)
         network = unfitted_network(self.estimator, X, len(self.classes_), seed)
@@ -275,8 +273,8 @@ class MemorizationDetector(
         NotFittedError
             If a frozen one is not fitted.
         """
-        check_estimator_kind(self.estimator)
         self._validate_params()
+        check_estimator_kind(self.estimator)
         _raise_for_params(params, self, "fit")
         X, y = self._validate(X, y, reset=True)
         check_classification_targets(y)
@@ -306,7 +304,7 @@ class MemorizationDetector(
             self.layers,
             seed,
             self.n_jobs,
-        ).learn(as_network(self.estimator_), X, codes)
+        ).learn(as_network(self.estimator_), X, codes, len(self.classes_))
         self.offset_ = 0.0
         if self.contamination != "auto":
             scores = self._contrast(X, codes).mean(1)
@@ -374,7 +372,8 @@ class MemorizationDetector(
         """
         check_is_fitted(self)
         X = self._validate(X)
-        predicted = self.estimator_.predict(X)
+        with torch.random.fork_rng(devices=[]):  # skorch's loader draws from it
+            predicted = self.estimator_.predict(X)
         if not self._wraps(MLPClassifier):
             predicted = self.classes_[predicted.astype(int)]
         return predicted
@@ -393,7 +392,9 @@ class MemorizationDetector(
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(self._validate(X))
+        X = self._validate(X)
+        with torch.random.fork_rng(devices=[]):
+            return self.estimator_.predict_proba(X)
 
     # What scikit-learn asks -------------------------------------------------------
 

@@ -112,4 +112,4 @@ def network_of(estimator, X):
 def is_network(step):
     """Whether a step of a pipeline is a detector, a network or a pipeline of its own."""
     step = step.estimator if isinstance(step, FrozenEstimator) else step
-    return isinstance(step, MemorizationDetector | Pipeline | NETWORKS)
+    return isinstance(step, (MemorizationDetector, Pipeline, *NETWORKS))

@@ -352,7 +352,7 @@ def layer_profile(
     >>> from sklearn.neural_network import MLPClassifier
     >>> from sknonlin import layer_profile
     >>> X, y = load_digits(return_X_y=True)
-    >>> mlp = MLPClassifier((32, 16), max_iter=200, random_state=0).fit(X, y)
+    >>> mlp = MLPClassifier((32, 16), tol=0.01, random_state=0).fit(X, y)
     >>> profile = layer_profile(mlp, X, y, ranks=[1, 2, 4, 8], random_state=0)
     >>> profile.layer_names
     ['relu1', 'relu2']

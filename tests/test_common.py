@@ -4,7 +4,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sknonlin import ActivationNonlinearity
+from sknonlin import ActivationNonlinearity, MemorizationDetector
 
 ESTIMATORS = [
     ActivationNonlinearity(),
@@ -13,6 +13,7 @@ ESTIMATORS = [
     ActivationNonlinearity(compression="pca"),
     ActivationNonlinearity(compression="ablation"),
     ActivationNonlinearity(compression="pca", by_class=True),
+    MemorizationDetector(),
 ]
 
 # Those that `check_estimator` leaves to the project that defines the estimator.

@@ -45,6 +45,7 @@ class Setting:
 
     @property
     def file_name(self):
+        """Name of the file that the trained network is kept in."""
         return "_".join(str(value) for value in asdict(self).values()) + ".pt"
 
 
@@ -81,7 +82,11 @@ def load(setting):
         test = np.arange(first + 8000, first + 10_000)
         chosen = np.concatenate([train, test])
         X = images[chosen].astype(np.float32) / 255
-        y, train, test = y[chosen], np.arange(len(train)), np.arange(len(train), len(chosen))
+        y, train, test = (
+            y[chosen],
+            np.arange(len(train)),
+            np.arange(len(train), len(chosen)),
+        )
     return X[train], redraw_labels(y[train], setting.p, setting.seed), X[test], y[test]
 
 
@@ -102,19 +107,24 @@ def make_network(setting):
             layers += [nn.MaxPool2d(2)]
         side = int(n_pixels**0.5) // 8
         widths = [int(128 * setting.width)]
-        layers += [nn.Flatten(), nn.Linear(n_outputs * side**2, widths[0]), nn.ReLU(), *drop]
+        layers += [
+            nn.Flatten(),
+            nn.Linear(n_outputs * side**2, widths[0]),
+            nn.ReLU(),
+            *drop,
+        ]
     return nn.Sequential(*layers, nn.Linear(widths[-1], 10))
 
 
 def train(setting):
-    """Train the network; return it and the number of epochs."""
+    """Train the network of a setting."""
     X, y, *_ = (torch.from_numpy(array) for array in load(setting))
     torch.manual_seed(setting.seed)
     network = make_network(setting)
     optimizer = torch.optim.AdamW(
         network.parameters(), 1e-3, weight_decay=setting.weight_decay
     )
-    for epoch in range(1, (setting.n_epochs or MAX_EPOCHS) + 1):
+    for _ in range(setting.n_epochs or MAX_EPOCHS):
         network.train()
         for batch in torch.randperm(len(X)).split(50):
             optimizer.zero_grad()
@@ -125,7 +135,7 @@ def train(setting):
             fits = bool((network(X).argmax(1) == y).all())
         if setting.n_epochs is None and fits:
             break
-    return network, epoch
+    return network
 
 
 def trained(setting, folder):
@@ -133,15 +143,15 @@ def trained(setting, folder):
     path = pathlib.Path(folder) / setting.file_name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        network, n_epochs = train(setting)
-        torch.save({"state": network.state_dict(), "n_epochs": n_epochs}, path)
+        network = train(setting)
+        torch.save({"state": network.state_dict()}, path)
     network = make_network(setting).eval()
     network.load_state_dict(torch.load(path)["state"])
     return network
 
 
 def label_noise(data, architecture):
-    """Settings of the networks that fit labels of which a share p is random."""
+    """List the networks that fit labels of which a share p is random."""
     n_train = 1000 if data == "digits" else 2000
     return [
         Setting(data, architecture, p, seed, n_train=n_train)
@@ -151,7 +161,7 @@ def label_noise(data, architecture):
 
 
 def clean(data, architecture):
-    """Settings of the differently regularized networks on clean labels."""
+    """List the differently regularized networks on clean labels."""
     return [
         Setting(
             data,
@@ -182,4 +192,6 @@ if __name__ == "__main__":
         for setting in settings:
             trained(setting, arguments.folder)
         seconds = time.perf_counter() - start
-        print(f"{data} {architecture}: {len(settings)} networks, {seconds:.0f} s", flush=True)
+        print(
+            f"{data} {architecture}: {len(settings)} networks, {seconds:.0f} s", flush=True
+        )
