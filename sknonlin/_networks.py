@@ -15,6 +15,8 @@ from skorch.utils import multi_indexing, to_tensor
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from sknonlin._labels import positions
+
 #: What :func:`as_network` takes.
 NETWORKS = (nn.Module, NeuralNet, MLPClassifier, MLPRegressor)
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -73,15 +75,9 @@ class Network:
         check_class_columns(output)
         n_columns = output.shape[1] if output.ndim == 2 else 1
         known = np.arange(max(2, n_columns)) if self.classes is None else self.classes
-        unknown = sorted(set(np.unique(y).tolist()) - set(known.tolist()))
-        if unknown:
-            raise ValueError(
-                f"y has labels that the network does not know: {unknown}. It knows "
-                f"{known.tolist()}"
-                + (", the numbers of its outputs." if self.classes is None else ".")
-            )
-        order = np.argsort(known)
-        return torch.from_numpy(order[np.searchsorted(known, y, sorter=order)])
+        numbers = ", the numbers of its outputs" if self.classes is None else ""
+        message = "y has labels that the network does not know: {unknown}. It knows {known}"
+        return torch.from_numpy(positions(y, known, f"{message}{numbers}."))
 
     def take(self, X, index):
         """Take samples of X as a batch on the network's device, always a copy."""

@@ -1,13 +1,21 @@
-"""The networks that a MemorizationDetector takes, and their training."""
+"""What a MemorizationDetector takes, networks and samples, and the training."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from sklearn.utils.validation import validate_data
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
+from torch.utils.data import Dataset
 
 from sknonlin._default_network import default_network
+from sknonlin.profile import check_labels
 
+#: Samples that go to a skorch net as they are.
+SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
 KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier)
 
 
@@ -56,3 +64,29 @@ def train_network(estimator, X, y, seed, params):
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         return estimator.fit(X, y, **params)
+
+
+def wraps(estimator, kind):
+    """Whether a network is of some kind, be it frozen."""
+    if isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return isinstance(estimator, kind)
+
+
+def validate_samples(detector, X, y="no_validation", *, reset=False):
+    """Return samples as the network takes them, and labels where there are some."""
+    estimator = detector.estimator
+    if isinstance(X, SKORCH_INPUT) and wraps(estimator, NeuralNet):
+        return X if isinstance(y, str) else (X, check_labels(X, y))
+    checked = validate_data(
+        detector,
+        X,
+        y,
+        reset=reset,
+        allow_nd=wraps(estimator, NeuralNet),
+        dtype=np.float32 if estimator is None else "numeric",
+    )
+    X, y = checked if isinstance(checked, tuple) else (checked, y)
+    if wraps(estimator, NeuralNet) and X.dtype == np.float64:
+        X = X.astype(np.float32)
+    return X if isinstance(y, str) else (X, y)

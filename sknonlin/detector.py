@@ -1,6 +1,5 @@
 """A classifier around a ReLU network that tells what the network memorized."""
 
-from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -25,15 +24,20 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_is_fitted,
     check_memory,
-    validate_data,
 )
 from skorch import NeuralNet, NeuralNetBinaryClassifier
-from torch.utils.data import Dataset
 
+from sknonlin._labels import positions
 from sknonlin._networks import as_network
 from sknonlin._sample_cones import SampleCones
 from sknonlin._sample_scoring import SampleScoringMixin
-from sknonlin._training import check_estimator_kind, train_network, unfitted_network
+from sknonlin._training import (
+    check_estimator_kind,
+    train_network,
+    unfitted_network,
+    validate_samples,
+    wraps,
+)
 from sknonlin.compression import make_compression
 from sknonlin.nonlinearity import ActivationNonlinearity
 from sknonlin.profile import (
@@ -42,9 +46,6 @@ from sknonlin.profile import (
     layer_shares,
     measure_memorization,
 )
-
-#: Samples that go to a skorch net as they are.
-SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
 
 
 class MemorizationDetector(
@@ -188,39 +189,16 @@ class MemorizationDetector(
 
     # Input ------------------------------------------------------------------------
 
-    def _wraps(self, kind):
-        estimator = self.estimator
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        return isinstance(estimator, kind)
-
     def _validate(self, X, y="no_validation", *, reset=False):
-        """X as the network takes it, and y as an array."""
-        if isinstance(X, SKORCH_INPUT) and self._wraps(NeuralNet):
-            return X if isinstance(y, str) else (X, check_labels(X, y))
-        checked = validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            allow_nd=self._wraps(NeuralNet),
-            dtype=np.float32 if self.estimator is None else "numeric",
-        )
-        X, y = checked if isinstance(checked, tuple) else (checked, y)
-        if self._wraps(NeuralNet) and X.dtype == np.float64:
-            X = X.astype(np.float32)
-        return X if isinstance(y, str) else (X, y)
+        return validate_samples(self, X, y, reset=reset)
 
     def _codes(self, y):
         """Position of every label in ``classes_``."""
-        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
-        unknown = np.unique(y[self.classes_[codes] != y])
-        if len(unknown):
-            raise ValueError(
-                f"y has labels that the network does not know: {unknown.tolist()}. It "
-                f"knows {self.classes_.tolist()}."
-            )
-        return codes
+        return positions(
+            y,
+            self.classes_,
+            "y has labels that the network does not know: {unknown}. It knows {known}.",
+        )
 
     # Training ---------------------------------------------------------------------
 
@@ -374,7 +352,7 @@ class MemorizationDetector(
         X = self._validate(X)
         with torch.random.fork_rng(devices=[]):  # skorch's loader draws from it
             predicted = self.estimator_.predict(X)
-        if not self._wraps(MLPClassifier):
+        if not wraps(self.estimator, MLPClassifier):
             predicted = self.classes_[predicted.astype(int)]
         return predicted
 
@@ -415,6 +393,6 @@ class MemorizationDetector(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = self._wraps(NeuralNet)
+        tags.input_tags.three_d_array = wraps(self.estimator, NeuralNet)
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -68,8 +68,12 @@ def neg_memorization_scorer(estimator, X, y):
 
     Parameters
     ----------
-    estimator, X, y
+    estimator : MemorizationDetector, Pipeline, skorch net, MLPClassifier or Module
         As in :func:`memorization_scorer`.
+    X : array-like of shape (n_samples, n_features), or what the network takes
+        Samples.
+    y : array-like of shape (n_samples,)
+        Their labels.
 
     Returns
     -------

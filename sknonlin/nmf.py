@@ -1,7 +1,6 @@
 """Non-negative matrix factorizations of a stack of matrices, along a path of ranks."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 from sknonlin._arrays import MatrixStack, in_full_precision
 from sknonlin._cone import project, unit_rows
 from sknonlin._rank_path import N_FINAL_STEPS, learn_path
+from sknonlin._ranks import check_ranks
 from sknonlin._updates import FLOOR, SOLVERS, admm_update, gram
 
 #: Constraints shared by the functions here and the estimators that call them.
@@ -51,37 +51,6 @@ class NMFPath:
     errors: object
     components: list = field(repr=False)
     n_iter: np.ndarray = field(repr=False)
-
-
-def check_ranks(ranks):
-    """Ranks as an increasing list of distinct positive integers.
-
-    Raises
-    ------
-    TypeError
-        If a rank is not an integer.
-    ValueError
-        If there is none, or one is below 1, or they do not increase.
-    """
-    advice = "Pass increasing integers of at least 1, for example ranks=[1, 2, 4, 8]."
-    ranks = [ranks] if isinstance(ranks, Integral | str) else list(ranks)
-    ranks = [rank.item() if isinstance(rank, torch.Tensor) else rank for rank in ranks]
-    for rank in ranks:
-        if isinstance(rank, bool | np.bool_) or not isinstance(rank, Integral):
-            raise TypeError(
-                f"ranks must be integers, got {rank!r} of type "
-                f"{type(rank).__name__}. {advice}"
-            )
-    if not ranks:
-        raise ValueError(f"ranks is empty. {advice}")
-    if min(ranks) < 1:
-        raise ValueError(f"ranks must be at least 1, got {min(ranks)}. {advice}")
-    if any(b <= a for a, b in pairwise(ranks)):
-        raise ValueError(
-            f"ranks must increase without repeats, got {ranks}. "
-            f"Pass ranks={sorted(set(ranks))}."
-        )
-    return [int(rank) for rank in ranks]
 
 
 def draw_rows(stack, largest, max_rows, random_state):

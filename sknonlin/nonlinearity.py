@@ -7,35 +7,18 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from tqdm.auto import tqdm
 
-from sknonlin._arrays import (
-    MatrixStack,
-    full_precision,
-    in_full_precision,
-)
+from sknonlin._activation_input import encode_classes, validate_activations
+from sknonlin._arrays import MatrixStack, full_precision, in_full_precision
 from sknonlin._class_stacks import class_stacks
 from sknonlin._cone import unit_rows
+from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin.compression import COMPRESSIONS, learn_stack, make_compression
 from sknonlin.curves import area_under_curve, area_weights
-from sknonlin.nmf import PATH_CONSTRAINTS, check_ranks
-
-AUTO_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
-
-
-def auto_ranks(n_samples, n_features):
-    """Ten ranks from 1 to 32, about geometric, below ``min(n_samples, n_features)``."""
-    limit = min(n_samples, n_features)
-    return [k for k in AUTO_RANKS if k < limit] or [1]
+from sknonlin.nmf import PATH_CONSTRAINTS
 
 
 class ActivationNonlinearity(TransformerMixin, BaseEstimator):
@@ -182,58 +165,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         return make_compression(settings.pop("compression"), **settings)
 
     def _validate(self, X, *, reset=False):
-        """X as a 2-D array, CSR matrix or tensor of real numbers."""
-        if isinstance(X, torch.Tensor):
-            return self._validate_tensor(X, reset=reset)
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            ensure_non_negative=COMPRESSIONS[self.compression].nonnegative,
-        )
-
-    def _validate_tensor(self, X, *, reset):
-        if X.ndim != 2:
-            raise ValueError(
-                f"Expected 2D array, got a tensor of shape {tuple(X.shape)} instead. "
-                "Reshape your data; for the output of a convolution, take a row for "
-                "every position: X.movedim(1, -1).flatten(0, -2)."
-            )
-        if reset:
-            self.n_features_in_ = X.shape[1]
-            if hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-        elif X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-        return X.detach()
-
-    def _encode(self, X, y, classes=None):
-        """Classes and, for every row, the index of its class."""
-        if y is None:
-            raise ValueError(
-                f"by_class=True: {type(self).__name__} requires y to be passed, but "
-                "the target y is None."
-            )
-        y = y.cpu().numpy() if isinstance(y, torch.Tensor) else y
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
-        if classes is None:
-            check_classification_targets(y)
-            return np.unique(y, return_inverse=True)
-        codes = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-        unknown = np.unique(y[classes[codes] != y])
-        if len(unknown):
-            raise ValueError(
-                f"y has labels that fit did not see: {unknown.tolist()}. It saw "
-                f"{classes.tolist()}."
-            )
-        return classes, codes
+        nonnegative = COMPRESSIONS[self.compression].nonnegative
+        return validate_activations(self, X, nonnegative=nonnegative, reset=reset)
 
     def fit(self, X, y=None):
         """Learn the components of every rank, and the error curve.
@@ -259,10 +192,10 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         self._validate_params()
         X = self._validate(X, reset=True)
         auto = isinstance(self.ranks, str)
-        ranks = auto_ranks(*X.shape) if auto else check_ranks(self.ranks)
+        ranks = auto_ranks(min(X.shape)) if auto else check_ranks(self.ranks)
         compression = self._compression()
         if self.by_class:
-            self.classes_, codes = self._encode(X, y)
+            self.classes_, codes = encode_classes(self, X, y)
             self._learn_classes(compression, X, codes, ranks)
         else:
             if hasattr(self, "classes_"):
@@ -387,7 +320,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         """Index of the class given for every row, or None where classes do not matter."""
         if y is None or not hasattr(self, "classes_"):
             return None
-        return torch.from_numpy(self._encode(X, y, self.classes_)[1])
+        return torch.from_numpy(encode_classes(self, X, y, self.classes_)[1])
 
     def reconstruct(self, X, rank, y=None):
         """Approximate rows at one rank.

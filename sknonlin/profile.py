@@ -7,18 +7,18 @@ import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import column_or_1d
 from skorch.dataset import get_len
 from tqdm.auto import tqdm
 
+from sknonlin._labels import as_labels
 from sknonlin._layer_profile import LayerProfile
 from sknonlin._networks import as_network
+from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin._replays import Pass, PassSettings
 from sknonlin.activations import Capture, Layout, pass_samples
 from sknonlin.batches import make_batches
 from sknonlin.compression import make_compression
-from sknonlin.nmf import check_ranks
-from sknonlin.nonlinearity import AUTO_RANKS, ActivationNonlinearity
+from sknonlin.nonlinearity import ActivationNonlinearity
 
 N_LISTED = 2  # samples that the layers are listed with
 
@@ -131,13 +131,12 @@ def listed_ranks(ranks, capture, batch_size):
                 torch.empty(layer.shape, device="meta")
             ).shape
             room = max(room, min(batch_size * n_positions, n_units))
-    return [k for k in AUTO_RANKS if k < room] or [1]
+    return auto_ranks(room)
 
 
 def check_labels(X, y):
     """Labels as an array, as many as there are samples."""
-    y = y.cpu().numpy() if isinstance(y, torch.Tensor) else y
-    y = column_or_1d(y, warn=True)
+    y = as_labels(y)
     n_samples = get_len(X)
     if n_samples != len(y):
         raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")

@@ -15,8 +15,8 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from sknonlin import ActivationNonlinearity, nmf_path
+from sknonlin._ranks import auto_ranks
 from sknonlin.curves import area_under_curve
-from sknonlin.nonlinearity import auto_ranks
 from tests.conftest import relu_matrix
 
 RANKS = [1, 2, 4, 8]
@@ -161,7 +161,7 @@ def test_many_classes_of_all_sizes():
     ],
 )
 def test_automatic_ranks_stay_below_the_matrix(shape, expected):
-    assert auto_ranks(*shape) == expected
+    assert auto_ranks(min(shape)) == expected
     scorer = ActivationNonlinearity().fit(np.ones(shape))
     assert scorer.ranks_.tolist() == expected
 
