@@ -20,7 +20,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sknonlin import ActivationNonlinearity
+from sknonlin import layer_profile
+from sknonlin.curves import area_under_curve
 
 START = time.perf_counter()
 torch.set_num_threads(1)  # networks this small gain nothing from more
@@ -60,36 +61,23 @@ def train_until_fitted(y, seed=0, batch_size=64, max_epochs=500):
     return network, n_epochs, accuracy
 
 
-@torch.no_grad()
-def relu_activations(network):
-    """Collect the activation matrix of every ReLU layer on all digits."""
-    activations, output = [], X
-    for module in network:
-        output = module(output)
-        if isinstance(module, nn.ReLU):
-            activations.append(output)
-    return activations
-
-
 # %%
 # How well low ranks fit every layer
 # ----------------------------------
-# The activations of one class at a time are factorized at a path of ranks. The area
-# under the curve of relative errors is the layer's non-linearity.
-results = {}
+# The activations of 50 samples of one class at a time are factorized at a path of ranks.
+# The area under the curve of relative errors is the layer's non-linearity.
+profiles = {}
 for name, y in labels.items():
     print(f"training on {name} ...", flush=True)
     network, n_epochs, accuracy = train_until_fitted(y)
     print(f"{name}: training accuracy {accuracy:.3f} after {n_epochs} epochs")
-    results[name] = [
-        ActivationNonlinearity(by_class=True, random_state=0).fit(A, y)
-        for A in relu_activations(network)
-    ]
+    profiles[name] = layer_profile(network, X, y, replay=False, random_state=0)
 
 print("\nNon-linearity (mean and spread over the classes)")
 print(f"{'layer':<8}" + "".join(f"{name:>20}" for name in labels) + f"{'ratio':>8}")
+areas = {name: area_under_curve(p.ranks, p.errors) for name, p in profiles.items()}
 for layer in range(N_LAYERS):
-    scores = [results[name][layer].nonlinearity_ for name in labels]
+    scores = [areas[name][layer] for name in labels]
     cells = "".join(f"{s.mean():>12.3f} ± {s.std():.3f}" for s in scores)
     print(f"relu {layer + 1:<3}{cells}{scores[1].mean() / scores[0].mean():>8.1f}")
 
@@ -102,12 +90,9 @@ styles = {"true labels": ("#0072B2", "-"), "random labels": ("#D55E00", "--")}
 figure, axes = plt.subplots(1, N_LAYERS, figsize=(12, 3.4), sharey=True)
 for layer, axis in enumerate(axes):
     for name, (color, line) in styles.items():
-        scorer = results[name][layer]
-        errors = scorer.errors_
-        axis.plot(scorer.ranks_, errors.mean(0), line, color=color, label=name)
-        axis.fill_between(
-            scorer.ranks_, errors.min(0), errors.max(0), color=color, alpha=0.2, lw=0
-        )
+        ranks, errors = profiles[name].ranks, profiles[name].errors[layer]
+        axis.plot(ranks, errors.mean(0), line, color=color, label=name)
+        axis.fill_between(ranks, errors.min(0), errors.max(0), color=color, alpha=0.2, lw=0)
     axis.set(title=f"ReLU layer {layer + 1}", xlabel="rank k", ylim=(0, 1))
     axis.spines[["top", "right"]].set_visible(False)
 axes[0].set_ylabel("relative error of the NMF")
