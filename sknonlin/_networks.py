@@ -195,6 +195,11 @@ def first_of(loader):
 
 def as_arrays(X):
     """Make samples that can be indexed together: frames and lists of numbers as arrays."""
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X is a DataLoader, whose samples cannot be chosen; pass its dataset, "
+            "X.dataset."
+        )
     if hasattr(X, "iloc"):
         return X.to_numpy()
     nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)

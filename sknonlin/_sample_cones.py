@@ -15,7 +15,7 @@ from sknonlin.batches import make_batches
 from sknonlin.curves import area_weights
 
 SAMPLES_PER_CLASS = 1000  # from which the cones of a class are learned
-MAX_POSITIONS = 64  # of a feature map that are looked at
+MAX_POSITIONS = 16  # of a feature map that are looked at
 
 
 @dataclass

@@ -13,7 +13,7 @@ from sklearn.base import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -68,11 +68,12 @@ class MemorizationDetector(
         The network: skorch's ``NeuralNetClassifier`` or ``NeuralNetBinaryClassifier``,
         or scikit-learn's ``MLPClassifier``, which are cloned and trained; or one of
         them, already trained, in a :class:`~sklearn.frozen.FrozenEstimator`. None makes
-        a small ReLU network, sized for the data.
+        a small ReLU network, sized for the data. Give a skorch net its module as a class:
+        a module that is an object keeps its weights when it is cloned.
     nonlinearity : ActivationNonlinearity, default=None
-        Ranks, compression and settings of the factorizations, as a template that is not
-        fitted; its ``by_class`` and ``random_state`` are not used. None means
-        ``ActivationNonlinearity()``.
+        Template of the ranks, the compression and their settings; its ``by_class`` and
+        ``random_state`` are not used. Searches over ``nonlinearity__ranks`` need one;
+        None means ``ActivationNonlinearity()``.
     layers : "relu" or list of str, default="relu"
         The layers to look at, as in :func:`layer_profile`.
     batch_size : int, default=50
@@ -124,14 +125,19 @@ class MemorizationDetector(
 
     Notes
     -----
-    X is an array, which may have more than two axes with a skorch net (float64 becomes
-    float32 there), or what skorch takes: a tensor, a dict or a tuple of arrays, a torch
-    ``Dataset``. Frames become arrays.
+    With a skorch net, X may have more than two axes (float64 becomes float32), or be a
+    tensor, a dict or a tuple of arrays, or a torch ``Dataset``. Frames become arrays.
 
     A sample's score at a layer is the area under the curve of its residuals to the cone
     of its class, over the ranks, less the smallest one to another class's cone. The
     cones are learned from up to 1,000 samples of every class, the sample's own
-    activations among them; of a feature map, 64 positions count.
+    activations among them; of a feature map, 16 positions count. A label that a network
+    fits by memorizing is found best by sorting the scores, with the labels as ``y``;
+    ``contamination="auto"`` flags only the surest.
+
+    The score compares networks of one architecture that fit their labels: one that is
+    still untrained has scores as high as one that memorized. It needs ten samples or
+    more of every class; with one of each, all errors are 0, and it warns.
 
     References
     ----------
@@ -154,7 +160,7 @@ class MemorizationDetector(
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "estimator": [HasMethods(["fit", "predict"]), torch.nn.Module, None],
+        "estimator": [HasMethods(["fit"]), Hidden(torch.nn.Module), None],
         "nonlinearity": [ActivationNonlinearity, None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "memory": [str, HasMethods(["cache"]), None],
@@ -194,11 +200,8 @@ class MemorizationDetector(
 
     def _codes(self, y):
         """Position of every label in ``classes_``."""
-        return positions(
-            y,
-            self.classes_,
-            "y has labels that the network does not know: {unknown}. It knows {known}.",
-        )
+        message = "y has labels that the network does not know: {unknown}; only {known}."
+        return positions(y, self.classes_, message)
 
     # Training ---------------------------------------------------------------------
 

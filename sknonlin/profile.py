@@ -1,5 +1,6 @@
 """Error and accuracy curves of every layer of a network, class by class."""
 
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -70,7 +71,8 @@ def measure_memorization(network, X, y, scorer, *, batch_size=50, n_batches=1, *
     Returns
     -------
     score : float
-        :func:`memorization_score` of both profiles.
+        :func:`memorization_score` of both profiles. With batches of one sample it is 0,
+        and a warning.
     single : LayerProfile
     mixed : LayerProfile
         As many batches of the same size, without accuracies.
@@ -78,12 +80,21 @@ def measure_memorization(network, X, y, scorer, *, batch_size=50, n_batches=1, *
     single = profile_network(
         network, X, y, scorer, batch_size=batch_size, n_batches=n_batches, **settings
     )
+    size = min(batch_size, np.unique(y, return_counts=True)[1].max())
+    if size == 1:
+        warnings.warn(
+            "Every batch has a single sample, which no layer can tell from others: the "
+            "memorization score is 0 and means nothing. Give at least ten samples of every "
+            "class, and a batch_size above 1.",
+            UserWarning,
+            stacklevel=4,
+        )
     mixed = profile_network(
         network,
         X,
         y,
         clone(scorer).set_params(ranks=single.ranks),
-        batch_size=min(batch_size, np.unique(y, return_counts=True)[1].max()),
+        batch_size=size,
         n_batches=n_batches * len(single.classes),
         by_class=False,
         **settings | {"replay": False},

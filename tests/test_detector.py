@@ -311,6 +311,7 @@ def test_metadata_reaches_the_network(digits):
     [
         (LogisticRegression(), TypeError, "estimator is a LogisticRegression"),
         (seeded(mlp), TypeError, r"Wrap the module.*layer_profile"),
+        (FrozenEstimator(seeded(mlp)), TypeError, r"Wrap the module.*layer_profile"),
         (NeuralNetRegressor(mlp), TypeError, "estimator is a NeuralNetRegressor"),
         (FrozenEstimator(skorch_net()), NotFittedError, "not fitted"),
         (
@@ -353,6 +354,13 @@ def test_bad_samples(fitted, digits):
         detector(FrozenEstimator(fitted.estimator_)).fit(X, np.where(y == 2, 12, y))
     with pytest.raises(ValueError, match="contains NaN"):
         fitted.transform(np.full((3, 64), np.nan, dtype=np.float32))
+
+
+def test_too_few_samples_to_tell():
+    X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    with pytest.warns(UserWarning, match="Every batch has a single sample"):
+        found = detector(None).fit(X, np.arange(3))
+    assert found.memorization_score_ == 0
 
 
 @pytest.mark.gpu

@@ -11,6 +11,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sknonlin._networks import as_network
 from tests.architectures import TwoInputs, mlp, seeded
@@ -119,6 +120,12 @@ def test_labels_without_an_output():
     output = network.run(network.take(X, [0, 1]))
     with pytest.raises(ValueError, match=r"does not know: \[3, 7\].*\[0, 1, 2\]"):
         network.encode(np.array([0, 3, 7]), output)
+
+
+def test_loader_is_not_samples():
+    loader = DataLoader(Dataset(X, y))
+    with pytest.raises(TypeError, match="pass its dataset"):
+        as_network(seeded(mlp)).take(loader, [0])
 
 
 def test_outputs_that_are_not_a_classifiers():

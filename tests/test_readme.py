@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -17,9 +18,11 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
     ("number", "printed"),
     [(0, r"test_memorization.*train_memorization"), (1, r"torch.Size\(\[1797, 50\]\)")],
 )
-def test_the_example_runs(number, printed, capsys):
+def test_the_example_runs(number, printed, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[number]
+    (tmp_path / "example.py").write_text(code)
     with torch.random.fork_rng():
-        exec(compile(code, str(README), "exec"), {})
+        runpy.run_path("example.py", run_name="__main__")
     assert re.search(printed, capsys.readouterr().out, re.DOTALL)
     plt.close("all")
