@@ -143,6 +143,7 @@ class Pass:
             original = self.matrices[name]
             X = original if j == 0 else self._matrices(tape, name)
             X, value = self._approximation(name, X, i)
+            original, X = original.float(), X.float()
             scale = original.abs().amax((1, 2), keepdim=True).clamp(min=FLOOR)
             left = ((original - X) / scale).flatten(1).norm(dim=1)
             norm = (original / scale).flatten(1).norm(dim=1).clamp(min=FLOOR)

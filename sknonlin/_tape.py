@@ -45,7 +45,7 @@ class Layer:
     name: str
     position: int
     shape: tuple
-    channels_first: bool
+    unit_axis: int | None
     resumable: bool = True
 
 
@@ -58,6 +58,7 @@ class Tape:
     layers: dict = field(default_factory=dict)
     activations: dict = field(default_factory=dict)
     found: list = field(default_factory=list)
+    replaced: dict = field(default_factory=dict)  # values that layers were given
     hidden_reads: bool = False
     output: object = None
 
@@ -65,7 +66,7 @@ class Tape:
         """Return the tensor that a call gave to whoever reads it after ``target``."""
         for kept in self.kept.get((position, leaf), ()):
             if kept.read_at > target:
-                return kept.tensor if kept.shared else kept.tensor.clone()
+                return kept.tensor.detach() if kept.shared else kept.tensor.clone()
         return None
 
 
@@ -90,13 +91,41 @@ def written_tensors(function, args, kwargs):
     return [t for t in tree_leaves(found) if isinstance(t, torch.Tensor)]
 
 
+def strided_tensors(nested):
+    """Dense tensors among the arguments of a call."""
+    leaves = tree_leaves(nested)
+    return [t for t in leaves if isinstance(t, torch.Tensor) and t.layout == torch.strided]
+
+
 def storage_of(tensor):
     return tensor.untyped_storage()._cdata
 
 
 def place_of(tensor):
     """Tell tensors apart by the memory that they show."""
-    return storage_of(tensor), tensor.storage_offset(), tensor.shape, tensor.stride()
+    return (
+        storage_of(tensor),
+        tensor.storage_offset(),
+        tensor.shape,
+        tensor.stride(),
+        tensor.is_conj(),
+        tensor.is_neg(),
+    )
+
+
+@dataclass
+class Origins:
+    """Calls whose results show one place: (position, leaf) of each."""
+
+    made: list = field(default_factory=list)
+    written: list = field(default_factory=list)
+
+    @property
+    def last_change(self):
+        """Until when a change through another place is known to be in it."""
+        if len(self.made) > 1:  # several tensors, which a replay cannot keep as one
+            return min(self.made)[0]
+        return max(self.made + self.written)[0]
 
 
 def describe(result):
@@ -152,13 +181,15 @@ class Recorder(TorchDispatchMode):
         self.tape = Tape()
         self.find_layer = find_layer
         self.source, self.target, self.value = resume or (None, None, None)
+        if resume is not None:
+            self.tape.replaced = {**self.source.replaced, self.target.name: self.value}
         self.skips = resume is not None and self.target.resumable
         self.skips = self.skips and not self.source.hidden_reads
         self.record = record
         self.replaced = resume is None
         self.position = -1
         self.layer_positions = []
-        self.made = {}  # place of a tensor -> (position of its call, leaf)
+        self.made = {}  # place of a tensor -> Origins
         self.changed = {}  # storage -> position of the last call that wrote to it
         self.kept_in = defaultdict(list)  # storage -> what is kept of it
 
@@ -181,7 +212,7 @@ class Recorder(TorchDispatchMode):
         if layer is not None:
             self.overwrite(layer, result)
         if self.record:
-            self._note_result(function, result, written)
+            self._note_result(function, (args, kwargs), result, written)
             if layer is not None:
                 self.add_layer(layer, tree_leaves(result)[0])
         return result
@@ -199,10 +230,10 @@ class Recorder(TorchDispatchMode):
 
     def overwrite(self, layer, result):
         """Replace what a layer gave, where the pass does not begin there."""
-        if self.replaced or self.skips or layer.name != self.target.name:
+        if self.skips or layer.name not in self.tape.replaced:
             return
-        tree_leaves(result)[0].copy_(self.value)
-        self.replaced = True
+        tree_leaves(result)[0].copy_(self.tape.replaced[layer.name])
+        self.replaced |= layer.name == self.target.name
 
     # Before the layer -------------------------------------------------------------
 
@@ -235,7 +266,8 @@ class Recorder(TorchDispatchMode):
             self.tape.calls.append(call)
             for i, (answer, tensor) in enumerate(zip(answers, kept, strict=False)):
                 if tensor is not None:
-                    self.made[place_of(answer)] = (self.position, i)
+                    origins = self.made.setdefault(place_of(answer), Origins())
+                    origins.made.append((self.position, i))
         return tree_unflatten(answers, structure)
 
     @staticmethod
@@ -265,17 +297,17 @@ class Recorder(TorchDispatchMode):
         if not self.layer_positions:
             return
         last = self.layer_positions[-1]
-        for tensor in tree_leaves((args, kwargs)):
-            if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+        for tensor in strided_tensors((args, kwargs)):
+            origins = self.made.get(place_of(tensor))
+            if origins is None:
                 continue
-            origin = self.made.get(place_of(tensor))
-            if origin is None or origin[0] >= last:
-                continue
-            self._note_aliases(origin[0], self.changed.get(storage_of(tensor), -1))
-            kept = self.tape.kept[origin]
-            if not kept or kept[-1].read_at < last:
-                kept.append(Kept(tensor, self.position))
-                self.kept_in[storage_of(tensor)].append(kept[-1])
+            changed = self.changed.get(storage_of(tensor), -1)
+            self._note_aliases(origins.last_change, changed)
+            for origin in origins.made + origins.written:
+                kept = self.tape.kept[origin] if origin[0] < last else None
+                if kept is not None and (not kept or kept[-1].read_at < last):
+                    kept.append(Kept(tensor, self.position))
+                    self.kept_in[storage_of(tensor)].append(kept[-1])
 
     def _note_aliases(self, made_at, changed_at):
         """Layers whose effect reaches a tensor through memory that it shares."""
@@ -293,14 +325,22 @@ class Recorder(TorchDispatchMode):
             for kept in self.kept_in.pop(storage_of(tensor), ()):
                 kept.tensor, kept.shared = kept.tensor.clone(), False
 
-    def _note_result(self, function, result, written):
+    def _note_result(self, function, args, result, written):
         self.tape.calls.append((function, describe(result)))
         for tensor in written:
             self.changed[storage_of(tensor)] = self.position
-            self.made[place_of(tensor)] = (self.position, 0)
+            origins = self.made.setdefault(place_of(tensor), Origins())
+            origins.written.append((self.position, 0))
+        if written:
+            return
+        given = {storage_of(t) for t in strided_tensors(args)}
         for i, leaf in enumerate(tree_leaves(result)):
-            if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
-                self.made[place_of(leaf)] = (self.position, i)
+            if not isinstance(leaf, torch.Tensor) or leaf.layout != torch.strided:
+                continue
+            place = place_of(leaf)
+            if place not in self.made or storage_of(leaf) not in given:
+                self.made[place] = Origins()  # memory of its own
+            self.made[place].made.append((self.position, i))
 
     def add_layer(self, layer, activation):
         """Note a layer, and its activation until the end of the pass."""

@@ -1,17 +1,19 @@
 """What a MemorizationDetector takes, networks and samples, and the training."""
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch.utils.data import Dataset
 
 from sknonlin._default_network import default_network
+from sknonlin._networks import as_network
 from sknonlin.profile import check_labels
 
 #: Samples that go to a skorch net as they are.
@@ -77,6 +79,8 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     """Return samples as the network takes them, and labels where there are some."""
     estimator = detector.estimator
     if isinstance(X, SKORCH_INPUT) and wraps(estimator, NeuralNet):
+        for name in ("n_features_in_", "feature_names_in_") if reset else ():
+            vars(detector).pop(name, None)
         return X if isinstance(y, str) else (X, check_labels(X, y))
     checked = validate_data(
         detector,
@@ -90,3 +94,49 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     if wraps(estimator, NeuralNet) and X.dtype == np.float64:
         X = X.astype(np.float32)
     return X if isinstance(y, str) else (X, y)
+
+
+@contextmanager
+def as_found(estimator):
+    """Leave torch's random state, and a network's modes, as they were.
+
+    skorch's loaders draw from the one, and its predictions change the others.
+    """
+    inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+    modules = inner.module_.modules() if isinstance(inner, NeuralNet) else ()
+    modes = [(module, module.training) for module in modules]
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def trained(detector, X, y, seed, params):
+    """Train a detector's network, or take it as it is where it is frozen.
+
+    Returns
+    -------
+    network : estimator
+    classes : ndarray of shape (n_classes,)
+        The labels of its outputs.
+    """
+    frozen = detector.estimator
+    if isinstance(frozen, FrozenEstimator):
+        network = as_network(frozen)
+        if network.classes is not None:
+            return frozen, network.classes
+        few = network.take(X, list(range(min(2, len(y)))))
+        with as_found(frozen):
+            return frozen, np.arange(frozen.predict_proba(few).shape[1])
+    classes, codes = np.unique(y, return_inverse=True)
+    network = unfitted_network(frozen, X, len(classes), seed)
+    if isinstance(network, NeuralNetBinaryClassifier):
+        y = codes.astype(np.float32)
+    elif isinstance(network, NeuralNet):
+        y = codes
+    # Without a random_state, any network that was trained alike is as good.
+    ignore = ["seed"] if detector.random_state is None else None
+    train = check_memory(detector.memory).cache(train_network, ignore=ignore)
+    return train(network, X, y, seed, params), classes

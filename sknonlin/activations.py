@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sknonlin._arrays import full_precision
 from sknonlin._tape import DivergedError, Layer, Recorder, place_of
+from sknonlin._unit_axes import UnitAxes
 
 PASS_ELEMENTS = 2**26  # activations that one forward pass may hold, in numbers
 KINDS = {
@@ -25,17 +26,6 @@ KINDS = {
     "hardtanh": "relu6",
     "threshold": "threshold",
 }
-CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "instance_norm")
-CHANNELS_LAST = (
-    "mm",
-    "linear",
-    "layer_norm",
-    "rnn",
-    "lstm",
-    "gru",
-    "embedding",
-    "attention",
-)
 
 
 def relu_kind(function, args, result):
@@ -88,10 +78,12 @@ class Layout:
         exact = [a for a in axes if shape[a] == n_samples]
         sample_axis = exact[0] if exact else axes[0]
         last = len(shape) - 1
-        channel_axis = 1 if layer.channels_first and sample_axis == 0 else last
-        return cls(
-            shape, sample_axis, shape[sample_axis] // n_samples, min(channel_axis, last)
-        )
+        channel_axis = layer.unit_axis
+        if channel_axis is None:
+            channel_axis = 1 if len(shape) > 3 else last
+        if channel_axis == sample_axis:
+            channel_axis = last if sample_axis != last else 0
+        return cls(shape, sample_axis, shape[sample_axis] // n_samples, channel_axis)
 
     def rows(self, A):
         """Give a feature map (n, ...) as (n, n_positions, n_units), a view if it can be."""
@@ -152,6 +144,7 @@ class Capture:
     def _prepared(self):
         module = self.network.module
         modes = [(m, m.training) for m in module.modules()]
+        buffers = [(b, b.detach().clone()) for b in module.buffers()]
         device = self.network.device
         fast_path = torch.backends.mha.get_fastpath_enabled()
         try:
@@ -168,6 +161,9 @@ class Capture:
             torch.backends.mha.set_fastpath_enabled(fast_path)
             for m, training in modes:
                 m.training = training
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.data.copy_(before)
 
     # Names ------------------------------------------------------------------------
 
@@ -175,6 +171,8 @@ class Capture:
         """Find the layers' names and the shapes on a few samples."""
         modules = dict(self.network.module.named_modules())
         chosen = [] if isinstance(self.layers, str) else list(self.layers)
+        if not chosen and not isinstance(self.layers, str):
+            raise ValueError("layers is empty; name some, or pass layers='relu'.")
         self._outputs = {name for name in chosen if name in modules}
         self._wanted = None
         tape = self._run(self.batch)
@@ -206,7 +204,8 @@ class Capture:
             if any(base == name for base, _ in finder.found):
                 return  # a ReLU itself, which is known by its call
             leaf = tree_leaves(output)[0]
-            origin = recorder.made.get(place_of(leaf))
+            origins = recorder.made.get(place_of(leaf))
+            origin = origins and max(origins.made + origins.written)
             layer = finder.module_layer(name, leaf, origin)
             recorder.overwrite(layer, output)
             if recorder.record and origin is not None:
@@ -338,16 +337,15 @@ class Finder:
         self.calls = calls
         self.wanted = wanted
         self.found = []  # (name without number, position) of every ReLU call
-        self.channels_first = None
+        self.unit_axes = UnitAxes(place_of)
         if resume is not None and resume[1].resumable and not resume[0].hidden_reads:
             tape, target, _ = resume
             self.found = [call for call in tape.found if call[1] < target.position]
-            self.channels_first = target.channels_first
         self.counts = Counter(name for name, _ in self.found)
 
     def __call__(self, function, args, result, position):
         """Find the layer that an operation is, if it is wanted."""
-        self._note_axis(function.overloadpacket.__name__)
+        self.unit_axes.note(function.overloadpacket.__name__, args, result)
         kind = relu_kind(function, args, result)
         if kind is None:
             return None
@@ -356,7 +354,7 @@ class Finder:
         name = self._numbered(base)
         if self.wanted is not None and name not in self.wanted:
             return None
-        return Layer(name, position, tuple(result.shape), bool(self.channels_first))
+        return Layer(name, position, tuple(result.shape), self.unit_axes.of(result))
 
     def module_layer(self, name, output, origin):
         """Describe the output of a module as a layer; it was made at ``origin``."""
@@ -367,14 +365,7 @@ class Finder:
             )
         position = -1 if origin is None else origin[0]
         name = self._numbered(name)
-        return Layer(name, position, tuple(output.shape), bool(self.channels_first))
-
-    def _note_axis(self, operation):
-        """Remember on which axis the last operation with units had them."""
-        if any(part in operation for part in CHANNELS_FIRST):
-            self.channels_first = True
-        elif any(part in operation for part in CHANNELS_LAST):
-            self.channels_first = False
+        return Layer(name, position, tuple(output.shape), self.unit_axes.of(output))
 
     def _caller(self, kind):
         """Name a call by the module that made it."""

@@ -69,3 +69,24 @@ def make_batches(codes, batch_size, n_batches, *, by_class=True, random_state=No
         draw_batches(index, batch_size, n_batches, np.random.default_rng([seed, code]))
         for code, index in enumerate(members)
     ]
+
+
+def make_reference_batches(codes, batch_size, n_batches, *, random_state=None):
+    """Mixed batches that are as large as those of :func:`make_batches`, class by class.
+
+    Parameters
+    ----------
+    codes, batch_size, n_batches, random_state
+        As in :func:`make_batches`.
+
+    Returns
+    -------
+    batches : list of lists of ndarrays
+        For every class, batches of all classes mixed, of the size of its own.
+    """
+    rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+    everything = np.arange(len(codes))
+    return [
+        draw_batches(everything, min(batch_size, size), n_batches, rng)
+        for size in np.bincount(codes)
+    ]

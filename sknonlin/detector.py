@@ -10,7 +10,6 @@ from sklearn.base import (
     ClassifierMixin,
     MetaEstimatorMixin,
 )
-from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
@@ -23,7 +22,6 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_is_fitted,
-    check_memory,
 )
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 
@@ -32,9 +30,9 @@ from sknonlin._networks import as_network
 from sknonlin._sample_cones import SampleCones
 from sknonlin._sample_scoring import SampleScoringMixin
 from sknonlin._training import (
+    as_found,
     check_estimator_kind,
-    train_network,
-    unfitted_network,
+    trained,
     validate_samples,
     wraps,
 )
@@ -85,7 +83,8 @@ class MemorizationDetector(
         samples that fit another class better than their own.
     memory : str, joblib.Memory or None, default=None
         Where trained networks are kept, so that searches over other parameters than the
-        network's own train it once for each fold.
+        network's own train it once for each fold. Modules are known by their names:
+        clear it when you change their code.
     n_jobs : int, default=None
         Threads over the layers when samples are scored.
     random_state : int, RandomState instance or None, default=None
@@ -99,7 +98,8 @@ class MemorizationDetector(
     estimator_ : estimator
         The trained network.
     classes_ : ndarray of shape (n_classes,)
-        The labels; those of a frozen skorch net are the numbers of its outputs.
+        The labels; those of a frozen skorch net are the numbers of its outputs. Samples
+        of a class that ``fit`` did not see fit no cone, and score high.
     layer_names_ : list of str of length n_layers
         The layers, in the order of their calls.
     profile_ : LayerProfile
@@ -205,27 +205,6 @@ class MemorizationDetector(
 
     # Training ---------------------------------------------------------------------
 
-    def _train(self, X, y, seed, params):
-        """Set ``classes_`` and ``estimator_``; a frozen network stays as it is."""
-        if isinstance(self.estimator, FrozenEstimator):
-            self.estimator_ = self.estimator
-            network = as_network(self.estimator)
-            self.classes_ = network.classes
-            if self.classes_ is None:
-                few = network.take(X, list(range(min(2, len(y)))))
-                with torch.random.fork_rng(devices=[]):
-                    n_classes = self.estimator.predict_proba(few).shape[1]
-                self.classes_ = np.arange(n_classes)
-            return
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        network = unfitted_network(self.estimator, X, len(self.classes_), seed)
-        if isinstance(network, NeuralNetBinaryClassifier):
-            targets = codes.astype(np.float32)
-        else:
-            targets = codes if isinstance(network, NeuralNet) else y
-        train = check_memory(self.memory).cache(train_network)
-        self.estimator_ = train(network, X, targets, seed, params)
-
     def fit(self, X, y, **params):
         """Train the network, unless it is frozen, and measure it.
 
@@ -266,7 +245,7 @@ class MemorizationDetector(
             )
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         routed = process_routing(self, "fit", **params).get("estimator", {})
-        self._train(X, y, seed, routed.get("fit", {}))
+        self.estimator_, self.classes_ = trained(self, X, y, seed, routed.get("fit", {}))
         self._measure(X, self._codes(y), seed)
         return self
 
@@ -353,11 +332,24 @@ class MemorizationDetector(
         """
         check_is_fitted(self)
         X = self._validate(X)
-        with torch.random.fork_rng(devices=[]):  # skorch's loader draws from it
-            predicted = self.estimator_.predict(X)
-        if not wraps(self.estimator, MLPClassifier):
+        with as_found(self.estimator_):
+            if wraps(self.estimator_, NeuralNetBinaryClassifier | MLPClassifier):
+                predicted = self.estimator_.predict(X)
+            else:
+                predicted = self._probabilities(X).argmax(1)
+        if not wraps(self.estimator_, MLPClassifier):
             predicted = self.classes_[predicted.astype(int)]
         return predicted
+
+    def _probabilities(self, X):
+        """Probabilities of the classes, also where the network has columns to spare."""
+        with as_found(self.estimator_):
+            probabilities = self.estimator_.predict_proba(X)
+        n_classes = len(self.classes_)
+        if probabilities.shape[1] > n_classes:
+            probabilities = probabilities[:, :n_classes]
+            probabilities = probabilities / probabilities.sum(1, keepdims=True)
+        return probabilities
 
     def predict_proba(self, X):
         """Predict the network's probabilities.
@@ -373,9 +365,7 @@ class MemorizationDetector(
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        X = self._validate(X)
-        with torch.random.fork_rng(devices=[]):
-            return self.estimator_.predict_proba(X)
+        return self._probabilities(self._validate(X))
 
     # What scikit-learn asks -------------------------------------------------------
 

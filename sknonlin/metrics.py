@@ -6,6 +6,7 @@ the samples trained on, which is the detector's own ``memorization_score_``.
 """
 
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
 from sknonlin._networks import NETWORKS, as_network
@@ -96,9 +97,12 @@ def neg_memorization_scorer(estimator, X, y):
 
 def network_of(estimator, X):
     """Find the detector or network in an estimator, and the samples that it sees."""
-    while isinstance(estimator, Pipeline | FrozenEstimator):
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
+    while isinstance(estimator, Pipeline | FrozenEstimator | BaseSearchCV):
+        if not isinstance(estimator, Pipeline):
+            name = (
+                "estimator" if isinstance(estimator, FrozenEstimator) else "best_estimator_"
+            )
+            estimator = getattr(estimator, name)
             continue
         for position, (_, step) in enumerate(estimator.steps):
             if is_network(step):

@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 
 from sknonlin._labels import as_labels
 from sknonlin._layer_profile import LayerProfile
-from sknonlin._networks import as_network
+from sknonlin._networks import as_arrays, as_network
 from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin._replays import Pass, PassSettings
 from sknonlin.activations import Capture, Layout, pass_samples
-from sknonlin.batches import make_batches
+from sknonlin.batches import make_batches, make_reference_batches
 from sknonlin.compression import make_compression
 from sknonlin.nonlinearity import ActivationNonlinearity
 
@@ -75,13 +75,13 @@ def measure_memorization(network, X, y, scorer, *, batch_size=50, n_batches=1, *
         and a warning.
     single : LayerProfile
     mixed : LayerProfile
-        As many batches of the same size, without accuracies.
+        For every class, as many mixed batches of the size of its own, without
+        accuracies.
     """
     single = profile_network(
         network, X, y, scorer, batch_size=batch_size, n_batches=n_batches, **settings
     )
-    size = min(batch_size, np.unique(y, return_counts=True)[1].max())
-    if size == 1:
+    if min(batch_size, np.unique(y, return_counts=True)[1].max()) == 1:
         warnings.warn(
             "Every batch has a single sample, which no layer can tell from others: the "
             "memorization score is 0 and means nothing. Give at least ten samples of every "
@@ -94,9 +94,9 @@ def measure_memorization(network, X, y, scorer, *, batch_size=50, n_batches=1, *
         X,
         y,
         clone(scorer).set_params(ranks=single.ranks),
-        batch_size=size,
-        n_batches=n_batches * len(single.classes),
-        by_class=False,
+        batch_size=batch_size,
+        n_batches=n_batches,
+        reference=True,
         **settings | {"replay": False},
     )
     return memorization_score(single, mixed), single, mixed
@@ -148,7 +148,7 @@ def listed_ranks(ranks, capture, batch_size):
 def check_labels(X, y):
     """Labels as an array, as many as there are samples."""
     y = as_labels(y)
-    n_samples = get_len(X)
+    n_samples = get_len(as_arrays(X))
     if n_samples != len(y):
         raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")
     return y
@@ -164,6 +164,7 @@ def profile_network(
     batch_size=50,
     n_batches=1,
     by_class=True,
+    reference=False,
     cumulative=False,
     replay=True,
     random_state=None,
@@ -171,7 +172,8 @@ def profile_network(
 ):
     """Profile a :class:`Network` as the settings of an ActivationNonlinearity say.
 
-    The other parameters are those of :func:`layer_profile`.
+    With ``reference``, the batches are mixed ones of the size of every class's own. The
+    other parameters are those of :func:`layer_profile`.
     """
     y = check_labels(X, y)
     settings = scorer.get_params(deep=False)
@@ -186,9 +188,11 @@ def profile_network(
             columns = network.encode(y, capture.output)
         ranks = listed_ranks(scorer.ranks, capture, batch_size)
         pass_settings = PassSettings(compression, ranks, settings["device"])
-        batches = make_batches(
-            codes, batch_size, n_batches, by_class=by_class, random_state=seed
-        )
+        sizes = {"batch_size": batch_size, "n_batches": n_batches, "random_state": seed}
+        if reference:
+            batches = make_reference_batches(codes, **sizes)
+        else:
+            batches = make_batches(codes, **sizes, by_class=by_class)
         curves = Curves(len(batches), n_batches, len(ranks))
         passes = list(make_passes(batches, pass_samples(capture)))
         for places, index in tqdm(passes, "passes", disable=not verbose):

@@ -167,7 +167,44 @@ class KeepsInput(nn.Module):
         return self.head(skip)
 
 
-@pytest.mark.parametrize("make", [Shared, ReadsBehind, KeepsInput])
+class KeepsViews(nn.Module):
+    """Skip connections that are slices, chunks, transposed or of the same shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        z = self.inner(x)
+        self.log = z.detach()
+        left, right = z.chunk(2, -1)
+        same = z.view(z.shape)
+        flipped = z.transpose(0, 1)
+        h = self.head(torch.relu(z) + z)
+        h = h + left + torch.relu(right) + flipped.T[:, 1:4]
+        return torch.relu(h) + same[:, :3]
+
+
+class OverwritesAlias(nn.Module):
+    """In-place ReLU through another view of the same shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        z = self.inner(x)
+        F.relu_(z.view(len(z), -1))
+        z = self.inner(z)
+        w = z.detach()
+        h = torch.relu(z)
+        w.add_(h)
+        return self.head(z)
+
+
+@pytest.mark.parametrize(
+    "make", [Shared, ReadsBehind, KeepsInput, KeepsViews, OverwritesAlias]
+)
 def test_memory_shared_across_layers(make):
     module, X = seeded(make), seeded(torch.randn, 5, 4)
     with captured(module, X) as capture:
@@ -223,21 +260,21 @@ def test_input_that_the_network_overwrites_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("shape", "n", "channels_first", "expected"),
+    ("shape", "n", "unit_axis", "expected"),
     [
-        ((6, 5), 6, False, (6, 1, 5)),
-        ((6,), 6, False, (6, 1, 1)),
-        ((6, 7, 5), 6, False, (6, 7, 5)),
-        ((6, 5, 7), 6, True, (6, 7, 5)),
-        ((6, 5, 2, 3), 6, True, (6, 6, 5)),
-        ((6, 5, 2, 3, 4), 6, True, (6, 24, 5)),
-        ((42, 5), 6, False, (6, 7, 5)),
-        ((42, 5, 3), 6, True, (6, 21, 5)),
+        ((6, 5), 6, None, (6, 1, 5)),
+        ((6,), 6, None, (6, 1, 1)),
+        ((6, 7, 5), 6, None, (6, 7, 5)),
+        ((6, 5, 7), 6, 1, (6, 7, 5)),
+        ((6, 5, 2, 3), 6, 1, (6, 6, 5)),
+        ((6, 5, 2, 3, 4), 6, 1, (6, 24, 5)),
+        ((42, 5), 6, None, (6, 7, 5)),
+        ((42, 5, 3), 6, 1, (6, 21, 5)),
     ],
 )
-def test_feature_map_to_matrix_and_back(shape, n, channels_first, expected):
+def test_feature_map_to_matrix_and_back(shape, n, unit_axis, expected):
     A = seeded(torch.rand, shape)
-    layer = type("L", (), {"shape": shape, "channels_first": channels_first})
+    layer = type("L", (), {"shape": shape, "unit_axis": unit_axis})
     layout = Layout.of(layer, n)
     rows = layout.rows(A)
     assert rows.shape == expected
@@ -284,6 +321,56 @@ def test_layers_that_are_not_there(module, layers, message):
     with pytest.raises(ValueError, match=message):
         captured(module, seeded(torch.randn, 5, 4), layers).__enter__()
     assert_same_state(before, module)
+
+
+class Excited(nn.Module):
+    """Squeeze and excitation: a linear map between a convolution and its ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(1, 4, 3), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x * torch.sigmoid(self.gate(x.mean((2, 3))))[:, :, None, None]
+        x = torch.relu(F.interpolate(x, scale_factor=2, mode="bilinear"))
+        y = torch.relu(x.flatten(2).transpose(1, 2))
+        return self.head(y.mean(1))
+
+
+def test_units_are_followed_through_other_operations():
+    module, X = seeded(Excited), seeded(torch.randn, 5, 1, 8, 8)
+    with captured(module, X) as capture:
+        tape, layouts = capture.record(X, 5)
+        assert layouts["relu"].rows(tape.activations["relu"].tensor).shape == (5, 144, 4)
+        assert layouts["relu:2"].channel_axis == 2
+
+
+class Counting(nn.Module):
+    """Writes to a buffer in every pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp()
+        self.register_buffer("n", torch.ones(1))
+
+    def forward(self, x):
+        self.n.mul_(1.5)
+        return self.inner(x)
+
+
+def test_buffers_are_as_before():
+    module, X = seeded(Counting), seeded(torch.randn, 5, 4)
+    with captured(module, X) as capture:
+        tape, _ = capture.record(X, 5)
+        capture.replay(X, tape, "inner.1", tape.activations["inner.1"].tensor)
+    assert module.n.item() == 1
+
+
+def test_no_layers_at_all():
+    with pytest.raises(ValueError, match="layers is empty"):
+        captured(seeded(mlp), seeded(torch.randn, 5, 4), []).__enter__()
 
 
 def test_way_chosen_by_the_data():

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sknonlin.batches import make_batches
+from sknonlin.batches import make_batches, make_reference_batches
 
 
 @given(
@@ -34,3 +34,10 @@ def test_a_class_has_the_same_batches_without_the_others():
     alone = make_batches(codes[:30], 10, 2, random_state=0)[0]
     among = make_batches(codes, 10, 2, random_state=0)[0]
     assert np.array_equal(alone, among)
+
+
+def test_reference_batches_have_the_sizes_of_the_classes():
+    codes = np.repeat([0, 1], [30, 4])
+    batches = make_reference_batches(codes, 10, 3, random_state=0)
+    assert [[len(batch) for batch in own] for own in batches] == [[10] * 3, [4] * 3]
+    assert set(np.concatenate(batches[1])) - {30, 31, 32, 33}

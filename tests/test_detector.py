@@ -356,6 +356,38 @@ def test_bad_samples(fitted, digits):
         fitted.transform(np.full((3, 64), np.nan, dtype=np.float32))
 
 
+def test_network_with_more_outputs_than_classes(digits):
+    X, y = digits
+    few = y != 4
+    found = detector().fit(X[few], y[few])
+    assert found.score(X[few], y[few]) > 0.9
+    probabilities = found.predict_proba(X)
+    assert probabilities.shape == (400, 9)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_memory_without_a_seed(digits, tmp_path):
+    net = CountedNet(
+        mlp, module__n_inputs=64, module__n_classes=10, criterion=nn.CrossEntropyLoss
+    ).set_params(max_epochs=1, verbose=0, train_split=None)
+    COUNTED.clear()
+    numpy_state = np.random.mtrand._rand.get_state()
+    for _ in range(2):
+        detector(net, memory=str(tmp_path), random_state=None).fit(*digits)
+    np.random.mtrand._rand.set_state(numpy_state)
+    assert len(COUNTED) == 1
+
+
+def test_frozen_network_keeps_its_mode(digits):
+    X, y = digits
+    net = seeded(skorch_net().fit, X, y)
+    net.module_.train()
+    found = detector(FrozenEstimator(net)).fit(X, y)
+    found.predict(X)
+    found.transform(X)
+    assert all(module.training for module in net.module_.modules())
+
+
 def test_too_few_samples_to_tell():
     X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     with pytest.warns(UserWarning, match="Every batch has a single sample"):

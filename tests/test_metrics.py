@@ -63,6 +63,8 @@ def test_search_for_the_least(digits):
     results = search.cv_results_["mean_test_score"]
     assert search.best_score_ == results.max()
     assert (results < 0).all()
+    expected = memorization_scorer(search.best_estimator_, *digits)
+    assert memorization_scorer(search, *digits) == expected
 
 
 def test_detector_inside_a_pipeline(digits):

@@ -11,9 +11,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sknonlin import LayerProfile, layer_profile, nmf_path
+from sknonlin import ActivationNonlinearity, LayerProfile, layer_profile, nmf_path
+from sknonlin._networks import as_network
 from sknonlin.batches import make_batches
-from sknonlin.profile import make_passes, memorization_score
+from sknonlin.profile import make_passes, measure_memorization, memorization_score
 from tests.architectures import ARCHITECTURES, Undecided, mlp, seeded
 
 mpl.use("Agg")
@@ -130,6 +131,42 @@ def test_real_architectures(name, compression, cumulative):
     )
     if compression == "nmf" and not cumulative:
         assert (np.diff(profile.batch_errors, axis=-1) <= 1e-6).all()
+
+
+class Residual(nn.Module):
+    def __init__(self, hidden_read=False):
+        super().__init__()
+        self.hidden_read = hidden_read
+        self.parts = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        if self.hidden_read:
+            x.sum().tolist()
+        first = torch.relu(self.parts[0](x))
+        second = torch.relu(self.parts[1](first)) + first
+        return self.head(torch.relu(self.parts[2](second)))
+
+
+def test_cumulative_where_the_network_must_run_in_full():
+    X, y = seeded(torch.randn, 60, 4), np.arange(60) % 3
+    settings = {"ranks": RANKS, "compression": "pca", "cumulative": True}
+    profiles = [
+        layer_profile(seeded(Residual, read), X, y, **settings, random_state=0)
+        for read in (False, True)
+    ]
+    np.testing.assert_allclose(profiles[0].errors, profiles[1].errors, atol=1e-5)
+    np.testing.assert_allclose(profiles[0].accuracies, profiles[1].accuracies)
+
+
+@pytest.mark.parametrize("cumulative", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_precisions(dtype, cumulative):
+    module, X = seeded(mlp), seeded(torch.randn, 60, 4)
+    y, settings = np.arange(60) % 3, {"ranks": RANKS, "random_state": 0}
+    expected = layer_profile(module, X, y, cumulative=cumulative, **settings)
+    found = layer_profile(module.to(dtype), X, y, cumulative=cumulative, **settings)
+    np.testing.assert_allclose(found.errors, expected.errors, atol=0.03)
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
@@ -345,6 +382,18 @@ def profile_of(errors):
 def test_memorization_score_of_known_areas(single, mixed, score):
     found = memorization_score(profile_of(single), profile_of(mixed))
     assert found == pytest.approx(score)
+
+
+@pytest.mark.parametrize("sizes", [[40] * 10, [310] + [10] * 9, [382] + [2] * 9])
+def test_score_does_not_depend_on_the_balance_of_classes(sizes):
+    """Where labels say nothing, a class is as non-linear as samples of any class."""
+    module = seeded(mlp, n_inputs=8, width=32, n_classes=10)
+    y = np.repeat(np.arange(10), sizes)
+    X = seeded(torch.randn, len(y), 8)
+    score, *_ = measure_memorization(
+        as_network(module), X, y, ActivationNonlinearity(), batch_size=20, random_state=0
+    )
+    assert score > 0.9
 
 
 @pytest.mark.gpu
