@@ -102,7 +102,8 @@ def one_at_a_time(factorize):
                 A = output_of(relu, network, batch).movedim(1, -1)
                 rows = A.flatten(0, -2).numpy()
                 for i, rank in enumerate(ranks):
-                    low = factorize(rows, rank)
+                    exact = rank >= min(rows.shape)  # as anyone would see by hand
+                    low = rows if exact else factorize(rows, rank)
                     errors[layer, label, i] = np.linalg.norm(rows - low)
                     errors[layer, label, i] /= np.linalg.norm(rows)
                     value = torch.from_numpy(low).reshape(A.shape).movedim(-1, 1).float()
