@@ -1,0 +1,300 @@
+"""Real images with their labels, and label noise of the usual kinds."""
+
+import gzip
+import pathlib
+from numbers import Real
+
+import numpy as np
+from scipy.special import softmax
+from scipy.stats import truncnorm
+from sklearn.datasets import fetch_openml
+from sklearn.datasets import load_digits as load_digits_of_sklearn
+from sklearn.utils import Bunch, check_array, check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import check_consistent_length
+
+FASHION_MNIST_FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+def _as_dataset(images, target, target_names, return_X_y, description):
+    """Pack images (n, height, width) in [0, 1] the way scikit-learn does."""
+    images = images[:, None]
+    data = images.reshape(len(images), -1)
+    if return_X_y:
+        return data, target
+    return Bunch(
+        data=data,
+        images=images,
+        target=target,
+        target_names=np.array(target_names),
+        DESCR=description,
+    )
+
+
+@validate_params({"return_X_y": ["boolean"]}, prefer_skip_nested_validation=True)
+def load_digits(*, return_X_y=False):
+    """Load scikit-learn's handwritten digits, as a network takes them.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Whether to return ``(data, target)`` instead of a bunch.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` (1797, 64) float32 in [0, 1] and ``images``, the same as (1797, 1, 8, 8);
+        ``target`` (1797,) int64, ``target_names`` and ``DESCR``.
+
+    Examples
+    --------
+    >>> from sknonlin.datasets import load_digits
+    >>> load_digits().images.shape
+    (1797, 1, 8, 8)
+    """
+    digits = load_digits_of_sklearn()
+    return _as_dataset(
+        (digits.images / 16).astype(np.float32),
+        digits.target.astype(np.int64),
+        digits.target_names.astype(str),
+        return_X_y,
+        digits.DESCR,
+    )
+
+
+def _read_idx(path, offset):
+    with gzip.open(path) as file:
+        return np.frombuffer(file.read(), np.uint8, offset=offset)
+
+
+def _fashion_mnist_files(folder, subset):
+    """Read one of the two parts from the files that everybody mirrors."""
+    prefix = "train" if subset == "train" else "t10k"
+    images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", 16)
+    target = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", 8)
+    return images.reshape(-1, 28, 28), target
+
+
+def _fashion_mnist_openml(subset):
+    """Download both parts, which OpenML keeps in one table, and return one."""
+    try:
+        data, target = fetch_openml(
+            "Fashion-MNIST", version=1, as_frame=False, return_X_y=True
+        )
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"Fashion-MNIST is not in {FASHION_MNIST_FOLDER}, and cannot be fetched from "
+            "OpenML. Install Debian's package dataset-fashion-mnist, or name the folder of "
+            "its four files as data_home."
+        ) from error
+    part = slice(60_000) if subset == "train" else slice(60_000, None)
+    return data[part].reshape(-1, 28, 28), target[part]
+
+
+@validate_params(
+    {
+        "subset": [StrOptions({"train", "test"})],
+        "data_home": [str, pathlib.Path, None],
+        "return_X_y": ["boolean"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_fashion_mnist(*, subset="train", data_home=None, return_X_y=False):
+    """Load Fashion-MNIST: 28 x 28 grey images of ten kinds of clothes.
+
+    From Debian's package ``dataset-fashion-mnist`` where it is installed, or else from
+    OpenML, by :func:`~sklearn.datasets.fetch_openml`, which keeps a copy.
+
+    Parameters
+    ----------
+    subset : {"train", "test"}, default="train"
+        The 60,000 images for training, or the 10,000 for testing.
+    data_home : str or path, default=None
+        A folder with the four files of the data set (``train-images-idx3-ubyte.gz`` and
+        so on) to read instead.
+    return_X_y : bool, default=False
+        Whether to return ``(data, target)`` instead of a bunch.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` (n, 784) float32 in [0, 1] and ``images``, the same as (n, 1, 28, 28);
+        ``target`` (n,) int64, ``target_names`` and ``DESCR``.
+
+    Raises
+    ------
+    OSError
+        If the files are not there, and cannot be downloaded.
+
+    References
+    ----------
+    H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
+    Machine Learning Algorithms", arXiv:1708.07747 (2017).
+
+    Examples
+    --------
+    >>> from sknonlin.datasets import load_fashion_mnist
+    >>> dataset = load_fashion_mnist(subset="test")  # doctest: +SKIP
+    >>> dataset.images.shape  # doctest: +SKIP
+    (10000, 1, 28, 28)
+    """
+    if data_home is not None:
+        images, target = _fashion_mnist_files(pathlib.Path(data_home), subset)
+    elif FASHION_MNIST_FOLDER.is_dir():
+        images, target = _fashion_mnist_files(FASHION_MNIST_FOLDER, subset)
+    else:
+        images, target = _fashion_mnist_openml(subset)
+    return _as_dataset(
+        images.astype(np.float32) / 255,
+        target.astype(np.int64),
+        FASHION_MNIST_NAMES,
+        return_X_y,
+        "Fashion-MNIST, 28 x 28 grey images of clothes: arXiv:1708.07747",
+    )
+
+
+# Label noise ----------------------------------------------------------------------
+
+
+def _other_class(codes, n_classes, rng):
+    """Draw another class for every sample, each as likely."""
+    return (codes + rng.randint(1, n_classes, size=len(codes))) % n_classes
+
+
+def _draw(probabilities, rng):
+    """Draw a column for every row of probabilities."""
+    cumulated = probabilities.cumsum(1)
+    level = rng.uniform(size=(len(probabilities), 1)) * cumulated[:, -1:]
+    return (level >= cumulated).sum(1)
+
+
+def _by_features(X, codes, n_classes, p, rng):
+    """Flip to the class that a random linear map of the features points to."""
+    X = check_array(X, allow_nd=True).reshape(len(X), -1)
+    spread = min(p, 1 - p) / 2  # so that rates are in [0, 1] and p on average
+    rates = p + spread * truncnorm.rvs(-2, 2, size=len(X), random_state=rng)
+    logits = np.empty((len(X), n_classes))
+    for label in range(n_classes):
+        own = codes == label
+        logits[own] = X[own] @ rng.standard_normal((X.shape[1], n_classes))
+    logits[np.arange(len(X)), codes] = -np.inf
+    flipped = rng.uniform(size=len(X)) < rates
+    return np.where(flipped, _draw(softmax(logits, axis=1), rng), codes)
+
+
+def _check_transition(transition, n_classes):
+    transition = check_array(transition)
+    if transition.shape != (n_classes, n_classes):
+        raise ValueError(
+            f"transition has shape {transition.shape}, but y has {n_classes} classes: it "
+            f"needs shape ({n_classes}, {n_classes}), a row for every true class."
+        )
+    if (transition < 0).any() or not np.allclose(transition.sum(1), 1):
+        raise ValueError(
+            "The rows of transition must be probabilities: not negative, with sum 1."
+        )
+    return transition
+
+
+@validate_params(
+    {
+        "y": ["array-like"],
+        "p": [Interval(Real, 0, 1, closed="both")],
+        "random_state": ["random_state"],
+        "kind": [StrOptions({"uniform", "flip", "pairwise", "class", "feature"})],
+        "X": ["array-like", None],
+        "transition": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_noisy_labels(
+    y, p=0.1, random_state=None, *, kind="uniform", X=None, transition=None
+):
+    """Give a share of the samples wrong labels.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        The true labels, of any kind; at least two classes.
+    p : float in [0, 1], default=0.1
+        The share of labels that are changed. It is exact for ``"uniform"``, ``"flip"``
+        and ``"pairwise"``, and the expected one for ``"feature"``; ``"class"`` has its
+        rates in ``transition``.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draw.
+    kind : {"uniform", "flip", "pairwise", "class", "feature"}, default="uniform"
+        * ``"uniform"``: labels are redrawn among all classes [1]_, the true one too: of
+          n classes, a share of (n - 1) / n turns out wrong, and p = 1 leaves labels that
+          say nothing.
+        * ``"flip"``: labels change to another class, each as likely.
+        * ``"pairwise"``: labels change to the next class, and the last to the first.
+        * ``"class"``: class-dependent, by the probabilities of ``transition``.
+        * ``"feature"``: which samples change, and to which class, depends on their
+          features, by a random linear map for each class [2]_.
+    X : array-like of shape (n_samples, ...), default=None
+        The features, for ``"feature"``.
+    transition : array-like of shape (n_classes, n_classes), default=None
+        For ``"class"``: the probability of every label given (column) for every true
+        class (row), in the order of ``np.unique(y)``.
+
+    Returns
+    -------
+    y_noisy : ndarray of shape (n_samples,)
+        A copy with the dtype of y. The wrong ones are ``y_noisy != y``.
+
+    Raises
+    ------
+    ValueError
+        If there is only one class, X or transition is missing or does not fit.
+
+    References
+    ----------
+    .. [1] C. Zhang, S. Bengio, M. Hardt, B. Recht, O. Vinyals, "Understanding deep
+       learning requires rethinking generalization", ICLR (2017).
+    .. [2] X. Xia et al., "Part-dependent Label Noise: Towards Instance-dependent Label
+       Noise", NeurIPS (2020), algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknonlin.datasets import make_noisy_labels
+    >>> y = np.repeat(["cat", "dog", "owl"], 100)
+    >>> y_noisy = make_noisy_labels(y, 0.1, random_state=0, kind="flip")
+    >>> int((y_noisy != y).sum())
+    30
+    """
+    y = column_or_1d(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    n_samples, n_classes = len(y), len(classes)
+    if n_classes < 2:
+        raise ValueError("y has only 1 class; its labels need a second one to change to.")
+    rng = check_random_state(random_state)
+    if kind == "class":
+        if transition is None:
+            raise ValueError('kind="class" needs transition, its matrix of probabilities.')
+        return classes[_draw(_check_transition(transition, n_classes)[codes], rng)]
+    if kind == "feature":
+        if X is None:
+            raise ValueError('kind="feature" needs X, the features of the samples.')
+        check_consistent_length(X, y)
+        return classes[_by_features(X, codes, n_classes, p, rng)]
+    changed = rng.permutation(n_samples)[: round(p * n_samples)]
+    if kind == "uniform":
+        codes[changed] = rng.randint(n_classes, size=len(changed))
+    elif kind == "flip":
+        codes[changed] = _other_class(codes[changed], n_classes, rng)
+    else:
+        codes[changed] = (codes[changed] + 1) % n_classes
+    return classes[codes]
