@@ -1,27 +1,32 @@
 """Scores of samples, by their labels and layers: a part of MemorizationDetector."""
 
 import numpy as np
-import torch
 from sklearn.base import TransformerMixin
+from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skorch.dataset import get_len
 
 from sknonlin._networks import as_network
-from sknonlin._sample_cones import contrast
+from sknonlin._sample_features import INPUT
+from sknonlin._thresholds import auto_threshold
 from sknonlin.profile import check_labels
 
 
 class SampleScoringMixin(TransformerMixin):
     """Score samples with the cones that ``fit`` learned."""
 
-    def _contrast(self, X, codes=None):
-        """Scores (n_samples, n_layers) for labels, or for what the network predicts."""
-        network = as_network(self.estimator_)
-        n_samples = get_len(X)
-        areas, outputs = self._cones.areas(network, X, n_samples)
-        if codes is None:
-            codes = torch.cat([network.codes(output) for output in outputs]).cpu().numpy()
-        return contrast(areas, codes)
+    def _threshold(self, scores):
+        """Score above which ``detect`` flags, from those of training samples."""
+        if self.contamination == "auto":
+            return auto_threshold(scores)
+        return float(np.quantile(scores, 1 - self.contamination))
+
+    def _sample_scores(self, X, y=None):
+        """Scores for labels, or for what the network predicts."""
+        check_is_fitted(self)
+        X = self._validate(X)
+        codes = None if y is None else self._codes(check_labels(X, y))
+        return self._cones.score(as_network(self.estimator_), X, get_len(X), codes)
 
     def transform(self, X):
         """Score samples at every layer, for the label that the network predicts.
@@ -36,8 +41,8 @@ class SampleScoringMixin(TransformerMixin):
         scores : ndarray of shape (n_samples, n_layers)
             In [-1, 1]; above 0 where a sample's activations fit another class better.
         """
-        check_is_fitted(self)
-        return self._contrast(self._validate(X))
+        contrast = self._sample_scores(X).contrast
+        return contrast[:, [name != INPUT for name in self._cones.names]]
 
     def score_samples(self, X, y=None):
         """Score how far samples look memorized; higher is more.
@@ -45,22 +50,17 @@ class SampleScoringMixin(TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or what the network takes
-            Samples.
+            Samples: those of ``fit``, or new ones.
         y : array-like of shape (n_samples,), default=None
             The labels that they were given; None takes the network's predictions.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            In [-1, 1], the mean over the layers of how much worse a sample's
-            activations fit the cone of its label than the best other one.
+            In [-1, 1], the weighted mean over the layers of how much worse a sample's
+            activations fit the cones of its label than those of the best other one.
         """
-        check_is_fitted(self)
-        codes = None
-        X = self._validate(X)
-        if y is not None:
-            codes = self._codes(check_labels(X, y))
-        return self._contrast(X, codes).mean(1)
+        return self._sample_scores(X, y).score
 
     def detect(self, X, y):
         """Flag the samples whose label was memorized.
@@ -78,6 +78,58 @@ class SampleScoringMixin(TransformerMixin):
             True where the score is above ``offset_``.
         """
         return self.score_samples(X, y) > self.offset_
+
+    def fit_detect(self, X, y, **params):
+        """Train the network, unless it is frozen, and flag samples in one go.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what the network takes
+            The training samples.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        **params : dict
+            Passed to :meth:`fit`.
+
+        Returns
+        -------
+        flags : ndarray of bool of shape (n_samples,)
+            As :meth:`detect` gives them.
+        """
+        return self.fit(X, y, **params).detect(X, y)
+
+    def label_report(self, X, y):
+        """List samples by how much their label looks wrong, the worst ones first.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what the network takes
+            Samples.
+        y : array-like of shape (n_samples,)
+            The labels that they were given.
+
+        Returns
+        -------
+        frame : pandas.DataFrame of n_samples rows
+            With the columns ``index`` (the sample's place in X), ``given``,
+            ``suggested`` (the label that fits its activations best, which can be the
+            one given), ``score``, ``layer`` (the one that says so most, with its
+            weight; ``"input"`` for the samples as they are) and ``flagged``.
+        """
+        pd = check_pandas_support("MemorizationDetector.label_report")
+        scores = self._sample_scores(X, y)
+        says_most = (scores.contrast * self._cones.weights).argmax(1)
+        frame = pd.DataFrame(
+            {
+                "index": np.arange(len(scores.score)),
+                "given": self.classes_[self._codes(np.asarray(y))],
+                "suggested": self.classes_[scores.suggested],
+                "score": scores.score,
+                "layer": np.asarray(self._cones.names, dtype=object)[says_most],
+                "flagged": scores.score > self.offset_,
+            }
+        )
+        return frame.sort_values("score", ascending=False, ignore_index=True)
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of :meth:`transform` after the layers.

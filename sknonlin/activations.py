@@ -92,6 +92,15 @@ class Layout:
         A = A.movedim((self.sample_axis, self.channel_axis), (0, -1))
         return A.reshape(len(A) // self.repeats, -1, A.shape[-1])
 
+    @property
+    def position_lengths(self):
+        """Lengths of the axes whose places are the positions, slowest first."""
+        lengths = [] if self.repeats == 1 else [self.repeats]
+        for axis, length in enumerate(self.shape):
+            if axis not in (self.sample_axis, self.channel_axis):
+                lengths.append(length)
+        return tuple(lengths)
+
     def restore(self, rows):
         """Give rows (n, n_positions, n_units) as the feature map that they were."""
         if len(self.shape) == 1:

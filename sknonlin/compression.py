@@ -12,8 +12,13 @@ from sklearn.utils import check_random_state
 
 from sknonlin._arrays import MatrixStack
 from sknonlin._cone import project
-from sknonlin._updates import FLOOR
-from sknonlin.nmf import fit_path, stack_weights
+from sknonlin._updates import FLOOR, gram
+from sknonlin.nmf import cone_weights, fit_path, stack_weights
+
+
+def cross_products(X, components):
+    """Inner products (b, k, m) of components (b, k, q) with the same rows (m, q)."""
+    return (components.flatten(0, 1) @ X.T).reshape(*components.shape[:2], len(X))
 
 
 class Projection:
@@ -45,6 +50,15 @@ class NMFCompression(Projection):
     def learn(self, stack, ranks, n_rows=None):
         """Errors (n_matrices, n_ranks), components and iterations for every rank."""
         return fit_path(stack, ranks, n_rows=n_rows, **vars(self))
+
+    @staticmethod
+    def stack_residuals(X, components):
+        """Norms (b, m) of what each of the components (b, k, q) leaves of rows (m, q)."""
+        F = cross_products(X, components)
+        G = gram(components)
+        Wt = cone_weights(G, F)
+        left = X.square().sum(1) + (torch.bmm(G, Wt) - 2 * F).mul_(Wt).sum(1)
+        return left.clamp_(min=0).sqrt_()
 
     @staticmethod
     def approximate(X, components):
@@ -111,6 +125,12 @@ class PCACompression(Projection):
         return errors, components, torch.ones(errors.shape, dtype=torch.int64, device="cpu")
 
     @staticmethod
+    def stack_residuals(X, components):
+        """Norms (b, m) of what each of the components (b, k, q) leaves of rows (m, q)."""
+        left = X.square().sum(1) - cross_products(X, components).square_().sum(1)
+        return left.clamp_(min=0).sqrt_()
+
+    @staticmethod
     def approximate(X, components):
         """Rows ``X`` (m, q) with the components (k, q) of one rank."""
         return X @ components.T @ components
@@ -157,6 +177,11 @@ class AblationCompression:
         errors = torch.stack(errors, 1)
         return errors, components, torch.ones(errors.shape, dtype=torch.int64, device="cpu")
 
+    @classmethod
+    def stack_residuals(cls, X, components):
+        """Norms (b, m) of what each of the masks (b, n_draws, q) leaves of rows (m, q)."""
+        return torch.stack([cls.residuals(X, masks) for masks in components])
+
     @staticmethod
     def approximate(X, components):
         """Rows ``X`` (m, q) under the first mask of one rank."""
@@ -172,7 +197,8 @@ class AblationCompression:
         """Whether nothing is lost at a rank."""
         return rank >= n_features
 
-    def residuals(self, X, components):
+    @staticmethod
+    def residuals(X, components):
         """Norm of what is left of every row of ``X`` (m, q), averaged over the masks."""
         return (X.square() @ (1 - components).T).sqrt().mean(1)
 

@@ -86,10 +86,14 @@ def exact_components(X, k):
     return components
 
 
+def cone_weights(G, F):
+    """Non-negative weights (b, k, n) from Gram matrices and cross products with rows."""
+    return admm_update(G, F, torch.zeros_like(F), N_FINAL_STEPS).clamp_(min=0)
+
+
 def stack_weights(X, H):
     """Non-negative weights (b, k, n) of the rows of a stack ``X`` on the cones ``H``."""
-    F = torch.bmm(H, X.mT)
-    return admm_update(gram(H), F, torch.zeros_like(F), N_FINAL_STEPS).clamp_(min=0)
+    return cone_weights(gram(H), torch.bmm(H, X.mT))
 
 
 def residual_energy(X, H):

@@ -1,0 +1,355 @@
+"""Which samples were memorized: scores, thresholds and reports."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
+from skorch import NeuralNetClassifier
+from skorch.dataset import Dataset
+from torch import nn
+
+from sknonlin import ActivationNonlinearity, MemorizationDetector
+from sknonlin._networks import as_network
+from sknonlin._sample_cones import fitting, layer_weights
+from sknonlin._sample_features import SampleFeatures, sample_keys
+from sknonlin._thresholds import auto_threshold, wrong_share
+from sknonlin.datasets import make_noisy_labels
+from tests.architectures import ResNet, mlp, seeded
+
+WRONG = 0.15
+
+
+def skorch_net(n_classes=10, **settings):
+    settings = {"max_epochs": 120, "module__width": 128} | settings
+    return NeuralNetClassifier(
+        mlp,
+        module__n_inputs=64,
+        module__n_classes=n_classes,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=0.003,
+        batch_size=50,
+        train_split=None,
+        verbose=0,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:600] / 16).astype(np.float32), y[:600]
+
+
+@pytest.fixture(scope="module")
+def given(digits):
+    return make_noisy_labels(digits[1], WRONG, 0, kind="flip")
+
+
+@pytest.fixture(scope="module")
+def memorized(digits, given):
+    """A detector whose network fits every label, the wrong ones too."""
+    X, _ = digits
+    found = MemorizationDetector(skorch_net(), random_state=0).fit(X, given)
+    assert found.score(X, given) > 0.99
+    return found
+
+
+# Scores ---------------------------------------------------------------------------
+
+
+def test_wrong_labels_score_high(memorized, digits, given):
+    X, y = digits
+    wrong = given != y
+    scores = memorized.score_samples(X, given)
+    assert np.abs(scores).max() <= 1
+    assert roc_auc_score(wrong, scores) > 0.98
+    weights = memorized.layer_weights_
+    assert list(weights) == ["input", *memorized.layer_names_]
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+def test_a_score_depends_on_the_sample_alone(memorized, digits, given):
+    X, _ = digits
+    scores = memorized.score_samples(X, given)
+    order = np.random.default_rng(0).permutation(600)[:50]
+    some = memorized.score_samples(X[order], given[order])
+    np.testing.assert_allclose(some, scores[order], atol=1e-5)
+    np.testing.assert_allclose(
+        memorized.score_samples(Dataset(X, given), given), scores, atol=1e-5
+    )
+
+
+def test_new_samples(memorized, digits):
+    X, y = load_digits(return_X_y=True)
+    X, y = (X[600:1200] / 16).astype(np.float32), y[600:1200]
+    noisy = make_noisy_labels(y, 0.2, 1, kind="flip")
+    scores = memorized.score_samples(X, noisy)
+    assert roc_auc_score(noisy != y, scores) > 0.95
+    predicted = memorized.predict(X)
+    np.testing.assert_array_equal(
+        memorized.score_samples(X), memorized.score_samples(X, predicted)
+    )
+
+
+def test_only_named_layers_count(digits, given):
+    X, _ = digits
+    net = skorch_net(max_epochs=3)
+    found = MemorizationDetector(net, layers=["1"], random_state=0).fit(X, given)
+    assert found.layer_weights_ == {"1": 1.0}
+    scores = found.score_samples(X, found.predict(X))
+    np.testing.assert_allclose(found.transform(X)[:, 0], scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("compression", ["pca", "ablation"])
+def test_other_compressions(compression, digits, given):
+    X, y = digits
+    template = ActivationNonlinearity([1, 4], compression=compression)
+    net = skorch_net(max_epochs=10)
+    found = MemorizationDetector(net, nonlinearity=template, random_state=0).fit(X, given)
+    assert np.isfinite(found.score_samples(X, given)).all()
+    if compression == "pca":
+        assert roc_auc_score(given != y, found.score_samples(X, given)) > 0.95
+
+
+def test_inputs_with_negative_values(digits, given):
+    X, y = digits
+    X = (X - X.mean(0)) / (X.std(0) + 0.1)
+    found = MemorizationDetector(skorch_net(max_epochs=20), random_state=0).fit(X, given)
+    assert found.layer_weights_["input"] > 0.1
+    assert roc_auc_score(given != y, found.score_samples(X, given)) > 0.95
+
+
+# Nothing vouches for itself -------------------------------------------------------
+
+
+def test_a_sample_does_not_vouch_for_itself(digits):
+    X, y = digits
+    given = y.copy()
+    given[np.flatnonzero(y == 3)[:2]] = 10  # a class of two threes
+    net = skorch_net(11, max_epochs=30)
+    found = MemorizationDetector(net, random_state=0).fit(X, given)
+    scores = found.score_samples(X, given)
+    assert scores[given == 10].min() > np.quantile(scores, 0.9)
+    given[given == 10] = [3, 10]  # and one of one
+    found = MemorizationDetector(net, random_state=0).fit(X, given)
+    scores = found.score_samples(X, given)
+    assert scores.argmax() == np.flatnonzero(given == 10)[0]
+    assert np.isfinite(scores).all()
+
+
+def test_a_duplicate_does_not_vouch_for_it(digits, given):
+    X, y = digits
+    wrong = given != y
+    X, y, given = (np.concatenate([a, a[wrong], a[wrong]]) for a in (X, y, given))
+    found = MemorizationDetector(skorch_net(), random_state=0).fit(X, given)
+    scores = found.score_samples(X, given)
+    assert roc_auc_score(given != y, scores) > 0.95
+    n = wrong.sum()
+    np.testing.assert_allclose(scores[600 : 600 + n], scores[600 + n :], atol=1e-5)
+
+
+# Hard cases -----------------------------------------------------------------------
+
+
+def test_imbalance(digits):
+    X, y = digits
+    chosen = (y == 1) | (y == 2)
+    rare = np.flatnonzero(y == 2)[3:]
+    chosen[rare] = False
+    X, y = (
+        np.concatenate([X[chosen], X[y == 7], X[y == 0]]),
+        np.concatenate([y[chosen], y[y == 7], y[y == 0]]),
+    )
+    wrong = np.zeros(len(y), dtype=bool)
+    wrong[np.flatnonzero(y == 7)[:2]] = True
+    given = np.where(wrong, 2, y)  # two sevens among the three twos
+    _, codes = np.unique(given, return_inverse=True)
+    found = MemorizationDetector(skorch_net(4), random_state=0).fit(X, codes)
+    scores = found.score_samples(X, codes)
+    assert np.isfinite(scores).all()
+    assert roc_auc_score(wrong, scores) > 0.9
+
+
+def test_a_hundred_classes():
+    rng = np.random.default_rng(0)
+    centres = rng.random((100, 64)).astype(np.float32) ** 3
+    y = np.repeat(np.arange(100), 6)
+    X = centres[y] + 0.05 * rng.random((600, 64), dtype=np.float32)
+    given = make_noisy_labels(y, 0.1, 0, kind="flip")
+    found = MemorizationDetector(skorch_net(100), random_state=0).fit(X, given)
+    assert roc_auc_score(given != y, found.score_samples(X, given)) > 0.95
+    report = found.label_report(X, given)
+    assert (report["suggested"].to_numpy() == y[report["index"]]).mean() > 0.95
+
+
+def test_a_network_at_chance(digits, given):
+    X, y = digits
+    net = skorch_net(max_epochs=1, optimizer__weight_decay=0).set_params(lr=0.0)
+    found = MemorizationDetector(net, random_state=0).fit(X, given)
+    assert found.score(X, given) < 0.4
+    scores = found.score_samples(X, given)
+    assert np.isfinite(scores).all()
+    assert roc_auc_score(given != y, scores) > 0.9  # the layers are random features
+
+
+def test_random_labels_say_nothing(digits):
+    X, y = digits
+    given = np.random.default_rng(0).permutation(y)
+    found = MemorizationDetector(skorch_net(max_epochs=60), random_state=0).fit(X, given)
+    auc = roc_auc_score(given != y, found.score_samples(X, given))
+    assert 0.3 < auc < 0.7
+
+
+def test_feature_maps(digits, given):
+    X, _ = digits
+    net = seeded(ResNet)
+    images = X.reshape(-1, 1, 8, 8)
+    wrapped = NeuralNetClassifier(
+        net, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0
+    ).initialize()
+    found = MemorizationDetector(FrozenEstimator(wrapped), random_state=0)
+    n_outputs = seeded(lambda: wrapped.predict_proba(images[:2])).shape[1]
+    codes = given % n_outputs
+    scores = found.fit(images, codes).score_samples(images, codes)
+    assert scores.shape == (600,)
+    assert np.isfinite(scores).all()
+
+
+# Flags and reports ----------------------------------------------------------------
+
+
+def test_auto_threshold_finds_most_and_few_others(memorized, digits, given):
+    X, y = digits
+    wrong = given != y
+    flags = memorized.detect(X, given)
+    assert wrong[flags].mean() > 0.85
+    assert flags[wrong].mean() > 0.8
+
+
+def test_clean_labels_have_hardly_a_flag(digits):
+    X, y = digits
+    found = MemorizationDetector(skorch_net(), random_state=0)
+    assert found.fit_detect(X, y).mean() < 0.02
+
+
+def test_fit_detect_is_fit_then_detect(digits, given):
+    X, _ = digits
+    net = skorch_net(max_epochs=5)
+    one = MemorizationDetector(net, random_state=0, contamination=0.1)
+    two = MemorizationDetector(net, random_state=0, contamination=0.1)
+    flags = one.fit_detect(X, given)
+    np.testing.assert_array_equal(flags, two.fit(X, given).detect(X, given))
+    assert flags.mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_label_report(memorized, digits, given):
+    pytest.importorskip("pandas")
+    X, y = digits
+    report = memorized.label_report(X, given)
+    columns = ["index", "given", "suggested", "score", "layer", "flagged"]
+    assert report.columns.tolist() == columns
+    assert sorted(report["index"]) == list(range(600))
+    assert report["score"].is_monotonic_decreasing
+    index = report["index"].to_numpy()
+    np.testing.assert_array_equal(report["given"], given[index])
+    np.testing.assert_array_equal(report["flagged"], memorized.detect(X, given)[index])
+    assert set(report["layer"]) <= set(memorized.layer_weights_)
+    wrong = (given != y)[index]
+    found = report[wrong & report["flagged"]]
+    assert (found["suggested"].to_numpy() == y[found["index"]]).mean() > 0.9
+
+
+def mixture(share, seed=0, n=4000):
+    """Scores of right labels about -1, and of wrong ones about 1."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(n) < share
+    return np.where(wrong, 1, -1) + 0.3 * rng.standard_normal(n), wrong
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_thresholds_of_a_known_mixture(share):
+    scores, wrong = mixture(share)
+    assert wrong_share(scores) == pytest.approx(share, abs=0.02)
+    flags = scores > auto_threshold(scores)
+    assert wrong[flags].mean() > 0.95
+    assert flags[wrong].mean() > 0.95
+
+
+def test_thresholds_at_the_limits():
+    scores, _ = mixture(0)
+    assert auto_threshold(scores) == np.inf
+    assert wrong_share(scores) == 0
+    assert auto_threshold(mixture(0.7)[0]) == 0
+    assert auto_threshold(np.zeros(5)) >= 0
+    assert auto_threshold(np.array([-1.0])) == np.inf
+
+
+def test_weights_of_layers():
+    rng = np.random.default_rng(0)
+    scores, _ = mixture(0.2)
+    memorizing = -1 + 0.1 * rng.standard_normal(4000)
+    ignorant = 0.5 + 0.1 * rng.random(4000)
+    weights = layer_weights(np.stack([scores, memorizing, ignorant], 1))
+    np.testing.assert_allclose(weights, [1, 0, 0], atol=1e-6)
+    dead = np.zeros(4000)
+    assert layer_weights(np.stack([memorizing, dead], 1)).tolist() == [1, 0]
+    assert layer_weights(np.zeros((4, 2))).tolist() == [0.5, 0.5]
+
+
+def test_half_of_a_class_is_kept():
+    scores, wrong = mixture(0.2)
+    codes = np.zeros(4000, dtype=int)
+    codes[np.flatnonzero(wrong)[:100]] = 1  # a class of wrong labels only
+    keep = fitting(scores, codes)
+    assert keep[codes == 1].mean() == 0.5
+    assert keep[(codes == 0) & ~wrong].mean() > 0.99
+    assert keep[(codes == 0) & wrong].mean() < 0.02
+    assert fitting(-scores, codes).all()
+
+
+# Features -------------------------------------------------------------------------
+
+
+def test_keys_depend_on_the_input_alone():
+    rng = torch.Generator().manual_seed(0)
+    X = torch.rand(20, 3, 5, generator=rng)
+    keys = sample_keys(X, 20)
+    assert len(np.unique(keys)) == 20
+    np.testing.assert_array_equal(sample_keys(X[4:9].clone(), 5), keys[4:9])
+    X[3, 2, 4] += 1e-6
+    assert (sample_keys(X, 20) != keys).tolist() == [i == 3 for i in range(20)]
+    pair = {"a": torch.rand(4, 2, dtype=torch.float64, generator=rng), "b": torch.arange(4)}
+    assert len(np.unique(sample_keys(pair, 4))) == 4
+
+
+@pytest.mark.parametrize("shape", [(40,), (2, 300), (3, 16, 20), (5, 4, 6, 7)])
+def test_feature_maps_become_rows(shape):
+    features = SampleFeatures("relu", 10, nonnegative=True)
+    network = as_network(nn.Sequential(nn.Identity(), nn.ReLU()))
+    X = torch.rand(7, *shape, generator=torch.Generator().manual_seed(0))
+    gathered, _ = features.gather(network, X, np.arange(7))
+    assert list(gathered) == ["input", "1"]
+    rows = gathered["1"]
+    assert rows.shape[0] == 7
+    if len(shape) == 2:  # units come last in a layer's sequences, but not in an image
+        assert rows.shape[1] == shape[1]
+        return
+    assert 20 <= rows.shape[1] <= 256
+    torch.testing.assert_close(rows, gathered["input"])
+    if len(shape) > 1:  # cells of equal sizes keep the mean of every channel
+        mean = rows.reshape(7, shape[0], -1).mean(2)
+        torch.testing.assert_close(mean, X.flatten(2).mean(2), atol=0.02, rtol=0.1)
+
+
+def test_signed_inputs_are_split():
+    features = SampleFeatures("relu", 10, nonnegative=True)
+    network = as_network(seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU())))
+    X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    rows = features.gather(network, X, np.arange(6))[0]["input"]
+    torch.testing.assert_close(rows, torch.cat([X.clamp(min=0), (-X).clamp(min=0)], 1))
+    tokens = torch.arange(24).reshape(6, 4) % 5
+    network = as_network(seeded(lambda: nn.Sequential(nn.Embedding(5, 3), nn.ReLU())))
+    assert "input" not in features.gather(network, tokens, np.arange(6))[0]
