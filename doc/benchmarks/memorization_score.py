@@ -77,7 +77,7 @@ def measure(setting, folder):
     path = pathlib.Path(folder) / setting.file_name.replace(".pt", ".json")
     found = json.loads(path.read_text()) if path.exists() else {"profiles": {}}
     network = networks.trained(setting, folder)
-    X, y, X_test, y_test = networks.load(setting)
+    X, y, X_test, y_test, _ = networks.load(setting)
     for kind in KINDS.keys() - found["profiles"].keys():
         found["profiles"][kind] = areas(network, X, y, kind)
     if "untrained" not in found:

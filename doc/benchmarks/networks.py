@@ -12,7 +12,7 @@ Rows 0 to 9,999 of Fashion-MNIST's training set are those that anything is chose
 """
 
 import argparse
-import gzip
+import functools
 import itertools
 import pathlib
 import time
@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
-DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
+from sknonlin.datasets import load_digits, load_fashion_mnist, make_noisy_labels
+
 NOISE_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SEEDS = (0, 1, 2)
 N_EPOCHS_CLEAN, MAX_EPOCHS = 40, 400
@@ -42,6 +42,7 @@ class Setting:
     weight_decay: float = 0.0
     dropout: float = 0.0
     n_epochs: int | None = None  # None: until every label fits
+    noise: str = "redrawn"  # or a kind of sknonlin.datasets.make_noisy_labels
 
     @property
     def file_name(self):
@@ -49,18 +50,25 @@ class Setting:
         return "_".join(str(value) for value in asdict(self).values()) + ".pt"
 
 
-def fashion_mnist():
-    """Images in [0, 1], (60000, 1, 28, 28), and labels of the training set."""
-    with gzip.open(DATA / "train-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    with gzip.open(DATA / "train-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
-    return images, labels
+@functools.cache
+def digits_and_labels():
+    """Load digits once."""
+    digits = load_digits()
+    return digits.images, digits.target
 
 
-def redraw_labels(y, p, seed):
-    """Redraw a share ``p`` of the labels at random, the true one included."""
-    rng = np.random.default_rng(seed)
+@functools.cache
+def fashion_and_labels():
+    """Load Fashion-MNIST's training images once."""
+    fashion = load_fashion_mnist()
+    return fashion.images, fashion.target
+
+
+def give_labels(setting, X, y):
+    """Labels with the noise of a setting; "redrawn" ones may be the true ones."""
+    if setting.noise != "redrawn":
+        return make_noisy_labels(y, setting.p, setting.seed, kind=setting.noise, X=X)
+    p, rng = setting.p, np.random.default_rng(setting.seed)
     y = y.copy()
     redrawn = rng.random(len(y)) < p
     y[redrawn] = rng.integers(0, 10, redrawn.sum())
@@ -68,26 +76,18 @@ def redraw_labels(y, p, seed):
 
 
 def load(setting):
-    """Training images with the labels given, and test images with their own."""
+    """Training images, the labels given, test images and labels, and the true labels."""
     if setting.data == "digits":
-        images, y = load_digits(return_X_y=True)
-        X = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+        X, y = digits_and_labels()
         order = np.random.default_rng(setting.seed).permutation(len(X))
         train, test = order[: setting.n_train], order[1000:]
     else:
-        images, y = fashion_mnist()
+        X, y = fashion_and_labels()
         first = 10_000 if setting.data == "confirm" else 0
-        start = first + 2000 * setting.seed
-        train = np.arange(start, start + setting.n_train)
+        train = first + 2000 * setting.seed + np.arange(setting.n_train)
         test = np.arange(first + 8000, first + 10_000)
-        chosen = np.concatenate([train, test])
-        X = images[chosen].astype(np.float32) / 255
-        y, train, test = (
-            y[chosen],
-            np.arange(len(train)),
-            np.arange(len(train), len(chosen)),
-        )
-    return X[train], redraw_labels(y[train], setting.p, setting.seed), X[test], y[test]
+    given = give_labels(setting, X[train], y[train])
+    return X[train], given, X[test], y[test], y[train]
 
 
 def make_network(setting):
@@ -116,24 +116,33 @@ def make_network(setting):
     return nn.Sequential(*layers, nn.Linear(widths[-1], 10))
 
 
-def train(setting):
-    """Train the network of a setting."""
-    X, y, *_ = (torch.from_numpy(array) for array in load(setting))
+def train(setting, X, y, *, n_epochs=None, watch=None):
+    """Train a network of a setting, for some epochs or until it fits all labels.
+
+    ``watch`` is called with the indices and the outputs of every batch, and at the end
+    of every epoch with the network.
+    """
+    X, y = torch.from_numpy(X), torch.from_numpy(y)
     torch.manual_seed(setting.seed)
     network = make_network(setting)
     optimizer = torch.optim.AdamW(
         network.parameters(), 1e-3, weight_decay=setting.weight_decay
     )
-    for _ in range(setting.n_epochs or MAX_EPOCHS):
+    for _ in range(n_epochs or MAX_EPOCHS):
         network.train()
         for batch in torch.randperm(len(X)).split(50):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(X[batch]), y[batch]).backward()
+            output = network(X[batch])
+            nn.functional.cross_entropy(output, y[batch]).backward()
             optimizer.step()
+            if watch is not None:
+                watch.batch(batch, output.detach())
         network.eval()
+        if watch is not None:
+            watch.epoch(network)
         with torch.no_grad():
             fits = bool((network(X).argmax(1) == y).all())
-        if setting.n_epochs is None and fits:
+        if n_epochs is None and fits:
             break
     return network
 
@@ -143,7 +152,7 @@ def trained(setting, folder):
     path = pathlib.Path(folder) / setting.file_name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        network = train(setting)
+        network = train(setting, *load(setting)[:2], n_epochs=setting.n_epochs)
         torch.save({"state": network.state_dict()}, path)
     network = make_network(setting).eval()
     network.load_state_dict(torch.load(path)["state"])
