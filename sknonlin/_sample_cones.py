@@ -131,10 +131,11 @@ class SampleCones:
             np.zeros(n_samples, np.int64),
         )
         device = resolve_device(self.device)
-        for part, rows, keys, output in self.features.stream(
-            network, X, np.arange(n_samples)
-        ):
-            given = network.codes(output).cpu().numpy() if codes is None else codes[part]
+        stream = self.features.stream(
+            network, X, np.arange(n_samples), predict=codes is None
+        )
+        for part, rows, keys, predicted in stream:
+            given = predicted if codes is None else codes[part]
             folds = self._folds(keys, given)
             units = {
                 name: unit_rows(rows[name].to(device))[0] for name in names if name in rows

@@ -10,6 +10,8 @@ from sknonlin.activations import Capture, Layout, pass_samples
 
 MAX_FEATURES = 256  # of a feature map, to which its positions are pooled
 ALL_FEATURES = 2**15  # the same over the classes, whose cones all have as many
+CACHED_ELEMENTS = 2**22  # activations of a pass that stay in a processor's cache
+MIN_PASS = 16
 INPUT = "input"
 POOLS = {
     1: functional.adaptive_avg_pool1d,
@@ -44,32 +46,50 @@ class SampleFeatures:
         self.grids = {}
         self.signed = True  # whether the input may have negative values
 
-    def stream(self, network, X, index):
-        """Yield some samples' places in index, their rows by layer, keys and the output.
+    def stream(self, network, X, index, *, predict=False):
+        """Yield blocks of samples: places in index, rows by layer, keys and predictions.
 
-        The keys are numbers that depend on a sample's input alone.
+        A row is NaN where its sample does not reach the layer. The keys are numbers that
+        depend on a sample's input alone; the predictions are None unless asked for.
         """
         n_listed = min(2, len(index))
         listed = network.take(X, index[:n_listed].tolist())
         with Capture(network, self.layers, listed, n_listed) as capture:
-            step = pass_samples(capture)
-            for start in range(0, len(index), step):
-                part = index[start : start + step]
-                batch = network.take(X, part)
-                rows = self._input_rows(batch)
-                tape, layouts = capture.record(batch, len(part))
-                for name, layout in layouts.items():
-                    A = tape.activations.pop(name).tensor
-                    check_activations(name, A, nonnegative=self.nonnegative)
-                    rows[name] = self._pooled(name, layout, A)
-                place = np.arange(start, start + len(part))
-                yield place, rows, sample_keys(batch, len(part)), tape.output
+            n_block = pass_samples(capture)
+            on_cpu = network.device.type == "cpu"
+            n_pass = (
+                max(MIN_PASS, pass_samples(capture, CACHED_ELEMENTS)) if on_cpu else n_block
+            )
+            for start in range(0, len(index), n_block):
+                place = np.arange(start, min(start + n_block, len(index)))
+                yield place, *self._block(capture, X, index[place], n_pass, predict)
+
+    def _block(self, capture, X, index, n_pass, predict):
+        """Rows, keys and predictions of samples, in passes of a few of them."""
+        rows, keys, predicted = {}, np.zeros(len(index), np.int64), []
+        for start in range(0, len(index), n_pass):
+            place = slice(start, start + n_pass)
+            batch = capture.network.take(X, index[place])
+            n_samples = len(index[place])
+            keys[place] = sample_keys(batch, n_samples)
+            found = self._input_rows(batch)
+            tape, layouts = capture.record(batch, n_samples)
+            for name, layout in layouts.items():
+                A = tape.activations.pop(name).tensor
+                found[name] = self._pooled(name, layout, A)
+            for name, A in found.items():
+                if name not in rows:
+                    rows[name] = A.new_full((len(index), A.shape[1]), torch.nan)
+                rows[name][place] = A
+            if predict:
+                predicted.append(capture.network.codes(tape.output).cpu().numpy())
+        return rows, keys, np.concatenate(predicted) if predict else None
 
     def gather(self, network, X, index):
-        """Rows of samples by layer, NaN where one does not reach it, and their keys."""
+        """Rows of samples by layer, and their keys; learn whether the input is signed."""
         gathered, keys = {}, np.zeros(len(index), np.int64)
-        for place, rows, part_keys, _ in self.stream(network, X, index):
-            keys[place] = part_keys
+        for place, rows, block_keys, _ in self.stream(network, X, index):
+            keys[place] = block_keys
             for name, A in rows.items():
                 if name not in gathered:
                     gathered[name] = A.new_full((len(index), A.shape[1]), torch.nan)
@@ -87,7 +107,6 @@ class SampleFeatures:
         if self.layers != "relu" or not plain or batch.ndim < 2:
             return {}
         layout = Layout(tuple(batch.shape), 0, 1, 1)
-        check_activations(INPUT, batch, nonnegative=False)
         A = self._pooled(INPUT, layout, batch)
         if self.nonnegative:
             positive, negative = A.clamp(min=0), A.neg().clamp_(min=0)
@@ -95,7 +114,8 @@ class SampleFeatures:
         return {INPUT: A}
 
     def _pooled(self, name, layout, A):
-        """Rows (n_samples, n_features) of a feature map."""
+        """Rows (n_samples, n_features) of a feature map, checked."""
+        check_activations(name, A, nonnegative=self.nonnegative and name != INPUT)
         rows = layout.rows(A)
         rows = rows.float() if rows.dtype.itemsize < 4 else rows
         n, n_positions, n_units = rows.shape

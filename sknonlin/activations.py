@@ -271,10 +271,10 @@ def no_relu_message(modules):
     )
 
 
-def pass_samples(capture):
-    """Count the samples whose activations, in all layers, one pass may hold."""
+def pass_samples(capture, elements=PASS_ELEMENTS):
+    """Count the samples whose activations, in all layers, are so many numbers."""
     numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
-    return max(1, int(PASS_ELEMENTS * capture.n_samples / numbers))
+    return max(1, int(elements * capture.n_samples / numbers))
 
 
 def copied(batch):

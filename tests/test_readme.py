@@ -16,7 +16,11 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
 
 @pytest.mark.parametrize(
     ("number", "printed"),
-    [(0, r"test_memorization.*train_memorization"), (1, r"torch.Size\(\[1797, 50\]\)")],
+    [
+        (0, r"given.*suggested.*input"),
+        (1, r"test_memorization.*train_memorization"),
+        (2, r"torch.Size\(\[1797, 50\]\)"),
+    ],
 )
 def test_the_example_runs(number, printed, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -105,7 +105,7 @@ def main():
     tensors = torch.from_numpy(X), torch.from_numpy(y)
     network = trained(*tensors, arguments.folder).eval()
     with torch.no_grad():
-        parts = [network(part).argmax(1) for part in tensors[0].split(1000)]
+        parts = [network(part).argmax(1) for part in tensors[0].split(BATCH_SIZE)]
     accuracy = (torch.cat(parts) == tensors[1]).float().mean().item()
     state = {k: v.clone() for k, v in network.state_dict().items()}
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
