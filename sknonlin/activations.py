@@ -271,8 +271,9 @@ def no_relu_message(modules):
     )
 
 
-def pass_samples(capture, elements=PASS_ELEMENTS):
-    """Count the samples whose activations, in all layers, are so many numbers."""
+def pass_samples(capture, elements=None):
+    """Count the samples whose activations, in all layers, one pass may hold."""
+    elements = elements or PASS_ELEMENTS
     numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
     return max(1, int(elements * capture.n_samples / numbers))
 
