@@ -26,13 +26,19 @@ CHECK = {
 }
 
 
+class NotFiniteError(ValueError):
+    """Activations are NaN or infinite."""
+
+
 def check_activations(name, A, *, nonnegative):
     """Refuse activations that cannot be compressed, naming their layer.
 
     Raises
     ------
+    NotFiniteError
+        For NaN and infinite values.
     ValueError
-        For NaN, infinite and, where asked, negative values.
+        Where asked, for negative ones.
     """
     low, high = (value.item() for value in torch.aminmax(A))
     problem = None
@@ -43,7 +49,8 @@ def check_activations(name, A, *, nonnegative):
     elif nonnegative and low < 0:
         problem = "negative"
     if problem:
-        raise ValueError(CHECK[problem].format(name=name, low=low))
+        error = ValueError if problem == "negative" else NotFiniteError
+        raise error(CHECK[problem].format(name=name, low=low))
 
 
 class Pass:

@@ -6,10 +6,14 @@ import sys
 from numpydoc.validate import validate
 
 import sknonlin
+import sknonlin.callbacks
 
 # Not asked for: extended summaries, See Also and Examples sections everywhere, the
 # period and capital rules that mathematical descriptions break, and unnamed returns.
 IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
+
+
+MODULES = (sknonlin, sknonlin.callbacks)
 
 
 def public_names():
@@ -17,15 +21,16 @@ def public_names():
         "sknonlin.metrics.memorization_scorer",
         "sknonlin.metrics.neg_memorization_scorer",
     )
-    for name in sknonlin.__all__:
-        thing = getattr(sknonlin, name)
-        if not (inspect.isclass(thing) or inspect.isfunction(thing)):
-            continue
-        yield f"sknonlin.{name}"
-        if inspect.isclass(thing):
-            for method, function in vars(thing).items():
-                if inspect.isfunction(function) and not method.startswith("_"):
-                    yield f"sknonlin.{name}.{method}"
+    for module in MODULES:
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+                continue
+            yield f"{module.__name__}.{name}"
+            if inspect.isclass(thing):
+                for method, function in vars(thing).items():
+                    if inspect.isfunction(function) and not method.startswith("_"):
+                        yield f"{module.__name__}.{name}.{method}"
 
 
 errors = [

@@ -1,0 +1,289 @@
+"""Memorization watched while a network trains."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils import check_random_state
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch.callbacks import Checkpoint, EarlyStopping
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+
+from sknonlin.callbacks import NonlinearityMonitor, NonlinearityScoring
+from sknonlin.datasets import make_noisy_labels
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:600] / 16).astype(np.float32), y[:600]
+
+
+@pytest.fixture(autouse=True)
+def torch_state_kept():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+class Mlp(nn.Module):
+    def __init__(self, n_hidden=32, output=None):
+        super().__init__()
+        self.first = nn.Linear(64, n_hidden)
+        self.second = nn.Linear(n_hidden, n_hidden)
+        self.last = nn.Linear(n_hidden, 10)
+        self.drop = nn.Dropout(0.2)
+        self.output = output
+
+    def forward(self, X):
+        X = self.drop(torch.relu(self.first(X)))
+        X = self.last(torch.relu(self.second(X)))
+        return X if self.output is None else self.output(X)
+
+
+def make_net(*callbacks, module=Mlp, kind=NeuralNetClassifier, **settings):
+    settings = {
+        "max_epochs": 3,
+        "lr": 0.003,
+        "optimizer": torch.optim.Adam,
+        "criterion": nn.CrossEntropyLoss,
+        "train_split": None,
+        "verbose": 0,
+    } | settings
+    return kind(module, callbacks=list(callbacks), **settings)
+
+
+def scoring(**settings):
+    return NonlinearityScoring(**{"batch_size": 100, "ranks": (2, 4)} | settings)
+
+
+def fit(net, X, y, seed=0):
+    torch.manual_seed(seed)
+    return net.fit(X, y)
+
+
+def test_history_has_the_score_and_a_column_for_each_layer(digits):
+    net = fit(make_net(scoring()), *digits)
+    rows = net.history[:, ("nmf_auc", "nmf_auc_relu", "nmf_auc_relu:2", "nmf_auc_best")]
+    assert len(rows) == 3
+    for score, first, second, _ in rows:
+        assert 0 <= score == min(first, second) <= 1
+    assert rows[0][3] is True
+
+
+def test_the_name_is_that_of_all_columns(digits):
+    net = fit(make_net(scoring(name="memory")), *digits)
+    assert {"memory", "memory_relu", "memory_best"} <= set(net.history[-1])
+
+
+@pytest.mark.parametrize("train_split", [None, "default"])
+def test_weights_are_the_same_with_and_without_it(digits, train_split):
+    settings = {} if train_split else {"train_split": None}
+    plain, watched = make_net(**settings), make_net(scoring(), **settings)
+    if train_split:
+        default = NeuralNetClassifier(Mlp).train_split
+        plain.set_params(train_split=default)
+        watched.set_params(train_split=default)
+    a, b = fit(plain, *digits).module_, fit(watched, *digits).module_
+    assert all(
+        torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True)
+    )
+    assert b.training == a.training
+
+
+def test_random_states_are_untouched_by_a_dataset_that_draws(digits):
+    class Drawing(Dataset):
+        def __len__(self):
+            return len(digits[1])
+
+        def __getitem__(self, i):
+            noise = check_random_state(None).normal(size=64).astype(np.float32)
+            return digits[0][i] + 0.1 * noise, digits[1][i]
+
+    shared = check_random_state(None)
+    before = shared.get_state()
+    weights = []
+    for callbacks in ([], [scoring()]):
+        shared.seed(0)
+        net = fit(make_net(*callbacks), Drawing(), None)
+        weights.append(net.module_.last.weight)
+    shared.set_state(before)
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "dataset", "dict"])
+def test_any_training_data_of_skorch(digits, kind):
+    X, y = torch.from_numpy(digits[0]), torch.from_numpy(digits[1])
+    if kind == "dataset":
+        net = fit(make_net(scoring()), torch.utils.data.TensorDataset(X, y), None)
+    elif kind == "dict":
+        net = fit(make_net(scoring()), {"X": digits[0]}, digits[1])
+    else:
+        net = fit(make_net(scoring()), X, y)
+    expected = fit(make_net(scoring()), *digits)
+    assert net.history[:, "nmf_auc"] == expected.history[:, "nmf_auc"]
+
+
+def test_a_network_that_returns_tuples(digits):
+    class Loss(nn.CrossEntropyLoss):
+        def forward(self, output, y):
+            return super().forward(output[0], y)
+
+    class Net(NeuralNetClassifier):
+        def get_loss(self, y_pred, y_true, *args, **kwargs):
+            return self.criterion_(y_pred, y_true)
+
+    net = make_net(
+        scoring(), kind=Net, criterion=Loss, module__output=lambda x: (x, x.mean())
+    )
+    assert 0 <= fit(net, *digits).history[-1, "nmf_auc"] <= 1
+
+
+def test_every_few_epochs_and_the_value_of_the_one_before_in_between(digits):
+    every = fit(make_net(scoring(), max_epochs=5), *digits).history[:, "nmf_auc"]
+    net = fit(make_net(scoring(every=2), max_epochs=5), *digits)
+    assert net.history[:, "nmf_auc"] == [every[i] for i in (0, 0, 2, 2, 4)]
+    assert net.history[1, "nmf_auc_best"] is False
+
+
+def test_every_few_batches(digits):
+    net = fit(make_net(scoring(every=3, unit="batch"), max_epochs=2), *digits)
+    scores = [row["nmf_auc"] for row in net.history[0, "batches"] if "nmf_auc" in row]
+    assert len(scores) == 2  # of five batches
+    assert net.history[0, "nmf_auc"] == scores[-1]
+
+
+def test_skorch_stops_and_keeps_the_best_epoch(digits, tmp_path):
+    checkpoint = Checkpoint(monitor="nmf_auc_best", dirname=tmp_path)
+    stop = EarlyStopping(
+        monitor="nmf_auc", lower_is_better=False, patience=2, threshold=0.5
+    )
+    net = fit(make_net(scoring(), stop, checkpoint, max_epochs=20), *digits)
+    assert len(net.history) < 20
+    assert (tmp_path / "params.pt").exists()
+
+
+def test_memorization_that_sets_in_turns_the_score(digits):
+    X, y = digits
+    wrong = make_noisy_labels(y, 0.9, random_state=0)
+    net = make_net(
+        scoring(batch_size=300, ranks=(2, 4, 8)),
+        max_epochs=12,
+        module__n_hidden=128,
+    )
+    fit(net, X, y)
+    learned = net.history[-1, "nmf_auc"]
+    net.partial_fit(X, wrong)
+    assert len(net.history) == 24
+    assert net.history[-1, "nmf_auc"] < learned - 0.2
+
+
+def test_warm_start_goes_on_with_the_same_samples(digits):
+    net = fit(make_net(scoring(), max_epochs=2), *digits)
+    net.partial_fit(*digits)
+    assert len(net.history[:, "nmf_auc"]) == 4
+    assert net.history[0, "nmf_auc"] != net.history[-1, "nmf_auc"]
+
+
+def test_clone_pickle_and_grid_search(digits):
+    net = make_net(("score", scoring()))
+    copy = clone(net).set_params(callbacks__score__batch_size=50)
+    assert copy.get_params()["callbacks__score__batch_size"] == 50
+    search = GridSearchCV(net, {"lr": [0.001, 0.01]}, cv=2, error_score="raise")
+    search.fit(*digits)
+    again = pickle.loads(pickle.dumps(search.best_estimator_))
+    expected = search.best_estimator_.history[:, "nmf_auc"]
+    assert again.history[:, "nmf_auc"] == expected
+    assert len(pickle.dumps(dict(net.callbacks)["score"])) < 1000
+
+
+def test_unknown_layers_are_told_before_the_first_epoch(digits):
+    net = make_net(scoring(layers=["relu", "reul"]))
+    with pytest.raises(ValueError, match=r"\['reul'\] are not in the network"):
+        fit(net, *digits)
+    assert not any("train_loss" in row for row in net.history)
+
+
+def test_training_data_that_cannot_be_indexed(digits):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return zip(*digits, strict=True)
+
+    with pytest.raises(ValueError, match="Stream, has no length"):
+        fit(make_net(scoring(), iterator_train__shuffle=False), Stream(), None)
+
+
+def test_a_regressor_is_refused(digits):
+    X, y = digits
+    net = make_net(scoring(), kind=NeuralNetRegressor, criterion=nn.MSELoss)
+    with pytest.raises(ValueError, match="is a regressor"):
+        fit(net, X, np.eye(10, dtype=np.float32)[y][:, 0])
+
+
+def test_a_class_with_a_single_sample_and_batches_larger_than_the_data(digits):
+    X, y = digits[0][:50], digits[1][:50].copy()
+    y[y == 9] = 8
+    y[0] = 9
+    net = fit(make_net(scoring(batch_size=400, n_batches=2)), X, y)
+    assert 0 <= net.history[-1, "nmf_auc"] <= 1
+
+
+def test_nan_activations_warn_once_and_training_goes_on(digits):
+    def spoil(net, **kwargs):
+        if len(net.history) == 2:
+            with torch.no_grad():
+                net.module_.first.weight.fill_(torch.nan)
+
+    class Spoil(NonlinearityScoring):
+        def on_epoch_end(self, net, **kwargs):
+            spoil(net)
+            super().on_epoch_end(net, **kwargs)
+
+    net = make_net(Spoil(batch_size=50, ranks=(2, 4)), max_epochs=5)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(net, *digits)
+    told = [str(w.message) for w in caught if "nmf_auc is NaN" in str(w.message)]
+    assert len(told) == 1
+    assert "'relu'" in told[0]
+    assert len(net.history) == 5
+    assert np.isnan(net.history[1:, "nmf_auc"]).all()
+    assert np.isnan(net.history[-1, "nmf_auc_relu"])
+    assert net.history[-1, "nmf_auc_best"] is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every": 0}, "'every'"),
+        ({"unit": "step"}, "'unit'"),
+        ({"batch_size": 1}, "batch_size"),
+    ],
+)
+def test_parameters_are_checked(digits, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(make_net(scoring(**settings)), *digits)
+
+
+def test_monitor_in_a_loop_gives_what_the_callback_gives(digits):
+    net = fit(make_net(scoring()), *digits)
+    monitor = NonlinearityMonitor(*digits, batch_size=100, ranks=(2, 4))
+    net.module_.train()
+    state = torch.random.get_rng_state()
+    score = monitor.update(net.module_)
+    assert score == pytest.approx(net.history[-1, "nmf_auc"])
+    assert monitor.update(net.module_) == score == monitor.scores_[0]
+    assert set(monitor.layer_scores_[0]) == {"relu", "relu:2"}
+    assert net.module_.training
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_monitor_checks_lengths(digits):
+    with pytest.raises(ValueError, match="600 samples, but y has 5"):
+        NonlinearityMonitor(digits[0], digits[1][:5])
