@@ -4,12 +4,14 @@ import inspect
 import sys
 
 from numpydoc.validate import validate
+from skorch.callbacks import Callback
 
 import sknonlin
 import sknonlin.callbacks
 
 # Not asked for: extended summaries, See Also and Examples sections everywhere, the
-# period and capital rules that mathematical descriptions break, and unnamed returns.
+# period and capital rules that mathematical descriptions break, and unnamed returns;
+# nor are the parameters of skorch's hooks.
 IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
 
 
@@ -27,10 +29,13 @@ def public_names():
             if not (inspect.isclass(thing) or inspect.isfunction(thing)):
                 continue
             yield f"{module.__name__}.{name}"
-            if inspect.isclass(thing):
-                for method, function in vars(thing).items():
-                    if inspect.isfunction(function) and not method.startswith("_"):
-                        yield f"{module.__name__}.{name}.{method}"
+            if not inspect.isclass(thing):
+                continue
+            hooks = vars(Callback) if issubclass(thing, Callback) else ()
+            for method, function in vars(thing).items():
+                public = not method.startswith("_") and method not in hooks
+                if inspect.isfunction(function) and public:
+                    yield f"{module.__name__}.{name}.{method}"
 
 
 errors = [
