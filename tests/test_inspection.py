@@ -1,0 +1,434 @@
+"""Displays: what they store, what they draw, and what they refuse."""
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.neural_network import MLPClassifier
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from sknonlin import ActivationNonlinearity, LayerProfile, MemorizationDetector
+from sknonlin.callbacks import NonlinearityScoring
+from sknonlin.curves import area_under_curve
+from sknonlin.inspection import (
+    LayerProfileDisplay,
+    RankCurveDisplay,
+)
+from tests.architectures import mlp, seeded
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+RANKS = np.array([1, 2, 4, 8])
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def profile_of(layer_names=("relu1", "relu2"), n_classes=3, n_batches=2, seed=0, **kwargs):
+    """Falling errors and rising accuracies, at random."""
+    rng = np.random.default_rng(seed)
+    shape = (len(layer_names), n_classes, n_batches, len(RANKS))
+    accuracies = np.sort(rng.random(shape))
+    return LayerProfile(
+        list(layer_names),
+        np.arange(n_classes),
+        RANKS,
+        **{"batch_errors": 1 - accuracies, "batch_accuracies": accuracies} | kwargs,
+        batch_accuracy=np.ones(shape[1:3]),
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = load_digits(return_X_y=True)
+    return (X[:200] / 16).astype(np.float32), y[:200]
+
+
+@pytest.fixture(scope="module")
+def net(data):
+    """A trained skorch net with the score in its history."""
+    net = NeuralNetClassifier(
+        seeded(mlp, 64, 16, 10),
+        criterion=nn.CrossEntropyLoss,
+        lr=0.1,
+        max_epochs=4,
+        verbose=0,
+        callbacks=[NonlinearityScoring(batch_size=60)],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return net.fit(*data)
+
+
+@pytest.fixture(scope="module")
+def detector(net, data):
+    template = ActivationNonlinearity(RANKS.tolist())
+    return MemorizationDetector(
+        FrozenEstimator(net), nonlinearity=template, n_batches=2, random_state=0
+    ).fit(*data)
+
+
+def legend_of(display):
+    return [text.get_text() for text in display.ax_.get_legend().get_texts()]
+
+
+def rendered(figure):
+    """Pixels of a figure without texts, (height, width, 3) in [0, 1]."""
+    for text in figure.findobj(mpl.text.Text):
+        text.set_visible(False)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+
+
+def pixel(display, pixels, x, y):
+    column, row = display.ax_.transData.transform((x, y)).round().astype(int)
+    return pixels[len(pixels) - 1 - row, column]
+
+
+# Rank curves ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("curve", "label"), [("error", "relative error"), ("accuracy", "accuracy")]
+)
+def test_rank_curve_of_a_layer(curve, label):
+    profile = profile_of()
+    values = profile.errors if curve == "error" else profile.accuracies
+    display = RankCurveDisplay.from_profile(profile, layer="relu1", curve=curve)
+    np.testing.assert_array_equal(display.ranks, RANKS)
+    np.testing.assert_array_equal(display.curves, values[0])
+    assert not hasattr(display, "ax_")
+    assert display.plot() is display
+    assert display.figure_ is display.ax_.figure
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("rank", label)
+    np.testing.assert_allclose(display.line_.get_xdata(), RANKS)
+    np.testing.assert_allclose(display.line_.get_ydata(), values[0].mean(0))
+    area = area_under_curve(RANKS, values[0].mean(0))
+    assert display.area == pytest.approx(area)
+    assert legend_of(display) == [
+        f"layer relu1, area {area:.3f}",
+        "lowest to highest of 3 classes",
+    ]
+    band = display.band_.get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == pytest.approx((values[0].min(), values[0].max()))
+    assert display.fill_.get_paths()[0].get_extents().ymin == 0
+
+
+def test_rank_curves_over_batches():
+    profile = profile_of()
+    display = RankCurveDisplay.from_profile(profile, over="batches")
+    np.testing.assert_allclose(display.curves, profile.batch_errors[1].mean(0))
+    mixed = RankCurveDisplay.from_profile(profile_of(n_classes=1, n_batches=5)).plot()
+    assert mixed.curves.shape == (5, 4)
+    assert legend_of(mixed)[1] == "lowest to highest of 5 batches"
+
+
+@pytest.mark.parametrize(("layer", "position"), [(None, 1), (-1, 1), (0, 0), ("3", 0)])
+def test_layers_by_name_and_by_place(layer, position):
+    profile = profile_of(["3", "0"])
+    display = RankCurveDisplay.from_profile(profile, layer=layer)
+    np.testing.assert_array_equal(display.curves, profile.errors[position])
+    assert display.name == f"layer {profile.layer_names[position]}"
+
+
+def test_quantiles_names_and_plain_lines():
+    display = RankCurveDisplay.from_profile(profile_of(n_classes=9), name="mine")
+    display.plot(band=(0.25, 0.75))
+    low, high = np.quantile(display.curves, [0.25, 0.75], axis=0)
+    vertices = display.band_.get_paths()[0].vertices
+    for expected in (low, high):
+        for point in zip(RANKS, expected, strict=True):
+            assert np.isclose(vertices, point).all(1).any()
+    assert legend_of(display)[1] == "25% to 75% quantile of 9 classes"
+    display.plot(name="other", band=None, fill=False, line_kw={"color": "red"})
+    assert display.band_ is None
+    assert display.fill_ is None
+    assert display.line_.get_color() == "red"
+    assert legend_of(display) == [f"other, area {display.area:.3f}"]
+
+
+def test_classes_that_do_not_reach_a_layer_are_left_out():
+    profile = profile_of()
+    profile.batch_errors[1, 2] = np.nan
+    display = RankCurveDisplay.from_profile(profile).plot()
+    np.testing.assert_allclose(display.line_.get_ydata(), profile.errors[1, :2].mean(0))
+    assert legend_of(display)[1] == "lowest to highest of 2 classes"
+
+
+def test_curves_of_a_scorer(labelled):
+    X, y = labelled
+    scorer = ActivationNonlinearity(RANKS.tolist())
+    display = RankCurveDisplay.from_estimator(scorer.fit(X), name="conv1").plot()
+    np.testing.assert_allclose(display.line_.get_ydata(), scorer.errors_)
+    assert display.area == pytest.approx(scorer.nonlinearity_)
+    assert display.band_ is None
+    scorer.set_params(by_class=True).fit(X, y)
+    display = RankCurveDisplay.from_estimator(scorer).plot()
+    np.testing.assert_allclose(display.curves, scorer.errors_)
+    assert legend_of(display)[0] == f"area {scorer.nonlinearity_.mean():.3f}"
+
+
+def test_curves_of_a_detector(detector):
+    display = RankCurveDisplay.from_estimator(detector, layer="3", curve="accuracy")
+    np.testing.assert_allclose(display.curves, detector.profile_.accuracies[1])
+
+
+def test_several_rank_curves_on_one_axis():
+    display = RankCurveDisplay.from_profile(profile_of(), name="first").plot()
+    other = RankCurveDisplay.from_profile(profile_of(seed=1), name="second")
+    assert other.plot(ax=display.ax_).ax_ is display.ax_
+    lines = display.ax_.lines
+    assert len({line.get_color() for line in lines}) == 2
+    assert len({line.get_linestyle() for line in lines}) == 2
+    assert len({line.get_marker() for line in lines}) == 2
+    names = [label.split(",")[0] for label in legend_of(display)]
+    assert names == ["first", "second", "lowest to highest of 3 classes"]
+
+
+def test_one_rank_and_errors_above_one():
+    profile = profile_of()
+    display = RankCurveDisplay(ranks=np.array([4]), curves=np.array([[1.4]])).plot()
+    assert display.area == 1.4
+    assert display.ax_.get_ylim()[1] > 1.4
+    profile.batch_errors /= 2
+    assert RankCurveDisplay.from_profile(profile).plot().ax_.get_ylim() == (0, 1.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"layer": "relu9"}, ValueError, r"'relu9'.*\['relu1', 'relu2'\]"),
+        ({"layer": 2}, ValueError, "layer=2 is not in the profile"),
+        ({"layer": 1.5}, ValueError, "'layer' parameter"),
+        ({"curve": "loss"}, ValueError, "'curve' parameter"),
+        ({"over": "layers"}, ValueError, "'over' parameter"),
+        ({"profile": {}}, TypeError, "profile is a dict.*from_estimator"),
+    ],
+)
+def test_rank_curves_that_are_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        RankCurveDisplay.from_profile(**{"profile": profile_of()} | settings)
+
+
+@pytest.mark.parametrize("band", [(1, 0), (0.1,), "all", (0, 2), 0.5])
+def test_bands_that_are_refused(band):
+    with pytest.raises(ValueError, match="two increasing quantiles"):
+        RankCurveDisplay.from_profile(profile_of()).plot(band=band)
+
+
+@pytest.mark.parametrize("display", [RankCurveDisplay, LayerProfileDisplay])
+def test_profile_without_accuracies(display):
+    profile = profile_of(batch_accuracies=np.full((2, 3, 2, 4), np.nan))
+    with pytest.raises(ValueError, match=r"curve='accuracy'.*replay=False"):
+        display.from_profile(profile, curve="accuracy")
+
+
+@pytest.mark.parametrize("display", [RankCurveDisplay, LayerProfileDisplay])
+def test_estimators_that_are_refused(display, data):
+    with pytest.raises(NotFittedError):
+        display.from_estimator(MemorizationDetector())
+    with pytest.raises(TypeError, match=r"is a MLPClassifier.*layer_profile"):
+        display.from_estimator(MLPClassifier())
+
+
+def test_a_scorer_has_one_error_curve(activations):
+    scorer = ActivationNonlinearity([1, 2])
+    with pytest.raises(NotFittedError):
+        RankCurveDisplay.from_estimator(scorer)
+    scorer.fit(activations)
+    for settings in ({"layer": 0}, {"curve": "accuracy"}, {"over": "batches"}):
+        with pytest.raises(ValueError, match=r"one error curve.*Leave them out"):
+            RankCurveDisplay.from_estimator(scorer, **settings)
+
+
+# Layer profiles ---------------------------------------------------------------------
+
+
+def test_layers_of_one_profile():
+    profile = profile_of(["a", "b", "c"])
+    display = LayerProfileDisplay.from_profile(profile)
+    areas = area_under_curve(RANKS, profile.errors)
+    np.testing.assert_allclose(display.areas, areas[None])
+    assert display.plot() is display
+    (line,), (band,) = display.lines_, display.bands_
+    np.testing.assert_allclose(line.get_ydata(), profile.error_auc)
+    extents = band.get_paths()[0].get_extents()
+    assert (extents.ymin, extents.ymax) == pytest.approx((areas.min(), areas.max()))
+    ax = display.ax_
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("layer", "area under the error curve")
+    assert legend_of(display) == ["relative error", "lowest to highest of 3 classes"]
+    assert display.figure_ is ax.figure
+
+
+def test_networks_of_different_depth_and_names():
+    small, large = profile_of(["1", "3"]), profile_of(["1", "3", "5"], n_classes=2)
+    display = LayerProfileDisplay.from_profile(
+        {"small": small, "large": large}, curve="accuracy"
+    )
+    assert display.areas.shape == (2, 3, 3)
+    assert np.isnan(display.areas[0, 2]).all()
+    assert np.isnan(display.areas[1, :, 2]).all()
+    display.plot()
+    assert display.layer_names == ["1", "3", "5"]
+    assert display.ax_.get_ylabel() == "area under the accuracy curve"
+    np.testing.assert_allclose(display.lines_[0].get_ydata()[:2], small.accuracy_auc)
+    np.testing.assert_allclose(display.lines_[1].get_ydata(), large.accuracy_auc)
+    assert legend_of(display)[2:] == [
+        "lowest to highest of 3 classes",
+        "lowest to highest of 2 classes",
+    ]
+    display = LayerProfileDisplay.from_profile([small, profile_of(["relu1", "relu2"])])
+    assert display.layer_names == ["1", "2"]
+    assert display.names == ["profile 1", "profile 2"]
+
+
+def test_compressions_and_both_curves():
+    profiles = [profile_of(compression="nmf"), profile_of(compression="pca", seed=1)]
+    assert LayerProfileDisplay.from_profile(profiles).names == ["nmf", "pca"]
+    both = LayerProfileDisplay.from_profile(profiles, curve="both")
+    assert both.names == [
+        "nmf, relative error",
+        "nmf, accuracy",
+        "pca, relative error",
+        "pca, accuracy",
+    ]
+    both.plot(name=list("abcd"), band=None)
+    assert legend_of(both) == list("abcd")
+    assert len({line.get_color() for line in both.lines_}) == 4
+    assert both.ax_.get_ylabel() == "area under the curve"
+
+
+def test_several_layer_profiles_on_one_axis():
+    display = LayerProfileDisplay.from_profile(profile_of(["1", "3"]), name="small").plot()
+    ax = display.ax_
+    deeper = LayerProfileDisplay.from_profile(
+        profile_of(["1", "3", "5"]), name="large", curve="accuracy"
+    ).plot(ax)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "3", "5"]
+    assert ax.get_ylabel() == "area under the curve"
+    assert legend_of(deeper)[:2] == ["small", "large"]
+    LayerProfileDisplay.from_profile(profile_of(["x", "y"])).plot(ax, name="other")
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "3"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 3
+
+
+def test_many_and_long_names_of_layers_do_not_overlap():
+    for n_layers, name in [(20, "r"), (6, "features.block.relu")]:
+        display = LayerProfileDisplay.from_profile(profile_of([name] * n_layers)).plot()
+        display.figure_.canvas.draw()
+        labels = display.ax_.get_xticklabels()
+        assert labels[0].get_rotation() > 0
+        assert display.figure_.bbox.contains(*labels[0].get_window_extent().min)
+
+
+def test_layers_of_a_detector(detector):
+    display = LayerProfileDisplay.from_estimator(detector, name="net").plot()
+    np.testing.assert_allclose(
+        display.lines_[0].get_ydata(), detector.profile_.error_auc, rtol=1e-6
+    )
+    display = LayerProfileDisplay.from_estimator(detector, mixed=True, name="net").plot()
+    np.testing.assert_allclose(
+        display.lines_[1].get_ydata(), detector.mixed_profile_.error_auc, rtol=1e-6
+    )
+    assert display.names == ["net, batches of one class", "net, mixed batches"]
+    with pytest.raises(ValueError, match="mixed batches are not measured"):
+        LayerProfileDisplay.from_estimator(detector, mixed=True, curve="accuracy")
+
+
+@pytest.mark.parametrize(
+    ("profile", "settings", "error", "message"),
+    [
+        ([], {}, ValueError, "no profiles"),
+        ({"a": 3}, {}, TypeError, "profile is a int"),
+        ([profile_of()], {"name": "a"}, ValueError, "name='a' is for a single profile"),
+        (profile_of(), {"curve": "loss"}, ValueError, "'curve' parameter"),
+    ],
+)
+def test_layer_profiles_that_are_refused(profile, settings, error, message):
+    with pytest.raises(error, match=message):
+        LayerProfileDisplay.from_profile(profile, **settings)
+
+
+def test_as_many_names_as_lines():
+    display = LayerProfileDisplay.from_profile([profile_of(), profile_of()])
+    with pytest.raises(ValueError, match="for 1 lines, but there are 2"):
+        display.plot(name="one")
+
+
+# Pictures ---------------------------------------------------------------------------
+
+
+def test_the_area_is_shaded_up_to_the_curve():
+    curves = np.array([[0.5, 0.5, 0.5, 0.5]])
+    display = RankCurveDisplay(ranks=RANKS, curves=curves).plot()
+    display.ax_.get_legend().remove()
+    pixels = rendered(display.figure_)
+    below, above = (pixel(display, pixels, 3, y) for y in (0.3, 0.7))
+    assert (above == 1).all()
+    assert below.min() < 0.95
+
+
+def test_bands_are_darker_than_areas():
+    curves = np.array([[0.4] * 4, [0.6] * 4])
+    display = RankCurveDisplay(ranks=RANKS, curves=curves).plot()
+    display.ax_.get_legend().remove()
+    pixels = rendered(display.figure_)
+    area, band, above = (pixel(display, pixels, 3, y).mean() for y in (0.2, 0.45, 0.8))
+    assert band < area < above
+
+
+def test_lines_can_be_told_apart_in_grey():
+    """The same curve in five styles: five different pictures without their colours."""
+    pictures = []
+    ax = plt.figure().add_subplot()
+    ax.set_axis_off()
+    for _ in range(5):
+        display = LayerProfileDisplay.from_profile(profile_of()).plot(ax)
+        for artist in (*ax.lines, *ax.collections):
+            artist.set_visible(artist is display.lines_[0])
+        display.lines_[0].set_color("black")
+        ax.get_legend().remove()
+        pictures.append(rendered(ax.figure).mean(-1) < 0.5)
+    for i, picture in enumerate(pictures):
+        for other in pictures[:i]:
+            assert (picture != other).sum() > 0.1 * picture.sum()
+
+
+# Imports ----------------------------------------------------------------------------
+
+
+def test_nothing_is_drawn_with_until_it_is_drawn():
+    code = (
+        "import sys; sys.modules['matplotlib'] = sys.modules['pandas'] = None\n"
+        "import numpy as np\n"
+        "from sknonlin.inspection import RankCurveDisplay\n"
+        "display = RankCurveDisplay(ranks=np.array([1]), curves=np.ones((1, 1)))\n"
+        "try:\n"
+        "    display.plot()\n"
+        "except ImportError as error:\n"
+        "    print(display.area, error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.startswith("1.0 RankCurveDisplay.plot requires matplotlib")
+
+
+def test_import_does_not_bring_matplotlib():
+    code = "import sys, sknonlin.inspection; print('matplotlib' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "False"
