@@ -2,12 +2,14 @@
 
 import inspect
 import sys
+from types import FunctionType
 
 from numpydoc.validate import validate
 from skorch.callbacks import Callback
 
 import sknonlin
 import sknonlin.callbacks
+import sknonlin.inspection
 
 # Not asked for: extended summaries, See Also and Examples sections everywhere, the
 # period and capital rules that mathematical descriptions break, and unnamed returns;
@@ -15,7 +17,7 @@ import sknonlin.callbacks
 IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
 
 
-MODULES = (sknonlin, sknonlin.callbacks)
+MODULES = (sknonlin, sknonlin.callbacks, sknonlin.inspection)
 
 
 def public_names():
@@ -34,7 +36,7 @@ def public_names():
             hooks = vars(Callback) if issubclass(thing, Callback) else ()
             for method, function in vars(thing).items():
                 public = not method.startswith("_") and method not in hooks
-                if inspect.isfunction(function) and public:
+                if isinstance(function, FunctionType | classmethod) and public:
                     yield f"{module.__name__}.{name}.{method}"
 
 
