@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+# At the tests' sizes a second thread gains nothing, and costs much where cores are busy.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def untouched_globals():
