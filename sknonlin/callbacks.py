@@ -25,11 +25,11 @@ __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
 
 
 class NonlinearityScoring(Callback):
-    """Write to a skorch net's history how far it has memorized.
+    """Write to a skorch net's history when it begins to memorize.
 
-    At the end of an epoch it measures the network on fixed batches of its training data,
-    as :class:`NonlinearityMonitor` does. Stopping is skorch's: put ``EarlyStopping(
-    monitor="nmf_auc", lower_is_better=False, load_best=True)`` after it.
+    Before the first epoch and at the end of each it measures the network on fixed batches
+    of its training data, as :class:`NonlinearityMonitor` does. Stopping is skorch's: put
+    ``EarlyStopping(monitor="nmf_auc", lower_is_better=False, load_best=True)`` after it.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class NonlinearityScoring(Callback):
         self._forget()
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Before the first epoch, choose the samples and check the network."""
+        """Before the first epoch, choose the samples, check and measure the network."""
         if self.monitor_ is not None:
             return
         n_samples = length_of(dataset_train)
@@ -152,6 +152,7 @@ class NonlinearityScoring(Callback):
         monitor.keep_as_taken()
         monitor.check(net)
         self.monitor_ = monitor
+        self._measure(net)  # what the first epoch is compared with
 
     def _chosen_samples(self, net, dataset, n_samples, n_chosen):
         """Training samples and labels, as the net's own iterator hands them out."""

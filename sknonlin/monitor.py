@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from skorch.utils import multi_indexing
@@ -45,12 +46,17 @@ class NonlinearityMonitor:
     """Measure a network, as often as asked, on the same few training samples.
 
     The samples, all classes mixed, are cut into two halves. One layer's activations are
-    replaced by their non-negative approximation at a low rank, each half with the
+    replaced by their non-negative approximation at a low rank [1]_, each half with the
     components learned from the other, and the rest of the network runs on. The layer's
     score is the share of samples that still get the label given to them, times the share
-    of the right answers that survived; the network's is that of its weakest layer. It
-    rises while the network learns what samples have in common, and falls when it gets
-    more and more labels right that only the single sample's own activations can tell.
+    of the right answers that survived; it rises while the network learns what samples
+    have in common, and falls when it gets more and more labels right that only the single
+    sample's own activations can tell.
+
+    The network's score is that of its weakest layer, averaged over this measurement and
+    the one before, times the share of samples whose answer is the same in both [2]_:
+    answers change back and forth when memorization begins. The first measurement has none
+    before it; make it before the training.
 
     Parameters
     ----------
@@ -88,6 +94,8 @@ class NonlinearityMonitor:
     ----------
     .. [1] E. Collins, S. A. Bigdeli, S. Süsstrunk, "Detecting Memorization in ReLU
        Networks", arXiv:1810.03372 (2018).
+    .. [2] S. Yuan, L. Feng, T. Liu, "Early Stopping Against Label Noise Without
+       Validation Data", ICLR (2024).
 
     Examples
     --------
@@ -99,10 +107,11 @@ class NonlinearityMonitor:
     ...     torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)
     ... )
     >>> monitor = NonlinearityMonitor(X, y, batch_size=100)
+    >>> score = monitor.update(net)
     >>> for epoch in range(3):  # with the training's steps in here
     ...     score = monitor.update(net)
     >>> len(monitor.scores_), 0 <= score <= 1
-    (3, True)
+    (4, True)
     """
 
     @validate_params(
@@ -134,6 +143,7 @@ class NonlinearityMonitor:
         self._samples, self._chosen, self.y = X, chosen, y[chosen]
         self.ranks = self._auto_ranks() if isinstance(ranks, str) else check_ranks(ranks)
         self.scores_, self.layer_scores_ = [], []
+        self._before = None
 
     def _auto_ranks(self):
         """One rank that has room for what classes share, and for little more."""
@@ -190,41 +200,49 @@ class NonlinearityMonitor:
         Returns
         -------
         score : float
-            In [0, 1], the higher the better; that of the weakest layer.
+            In [0, 1], the higher the better.
 
         Raises
         ------
         ValueError
             As :func:`layer_profile` does.
         """
-        areas = self._measure(self._network(net))
+        areas, answers = self._measure(self._network(net))
         self.layer_scores_.append(areas)
-        self.scores_.append(min(areas.values()))
+        weakest = min(areas.values())
+        self.scores_.append(self._compared(weakest, answers))
+        self._before = weakest, answers
         return self.scores_[-1]
+
+    def _compared(self, weakest, answers):
+        """Score of this measurement and the one before it together."""
+        if self._before is None:
+            return weakest
+        weakest_before, answers_before = self._before
+        unchanged = (answers == answers_before).double().mean().item()
+        return (weakest + weakest_before) / 2 * unchanged
 
     def _capture(self, network):
         few = network.take(self._samples, list(range(N_LISTED)))
         return Capture(network, self.layers, few, N_LISTED)
 
     def _measure(self, network):
-        """Score every layer, averaged over the batches."""
+        """Scores of every layer, averaged over the batches, and the samples' answers."""
         with self._capture(network) as capture:
             codes = network.encode(self.y, capture.output)
-            areas = [
-                layer_scores(
-                    Pass(
-                        capture,
-                        network.take(self._samples, halves.ravel().tolist()),
-                        codes[halves],
-                        PassSettings(COMPRESSION, self.ranks, "auto", crossed=True),
-                    )
-                )
-                for halves in self._batches
-            ]
-        return {
+            settings = PassSettings(COMPRESSION, self.ranks, "auto", crossed=True)
+            areas, answers = [], []
+            for halves in self._batches:
+                batch = network.take(self._samples, halves.ravel().tolist())
+                one_pass = Pass(capture, batch, codes[halves], settings)
+                areas.append(layer_scores(one_pass))
+                answers.append(network.codes(one_pass.tape.output).cpu())
+        layers = dict.fromkeys(name for area in areas for name in area)
+        means = {
             name: float(np.mean([area[name] for area in areas if name in area]))
-            for name in dict.fromkeys(name for area in areas for name in area)
+            for name in layers
         }
+        return means, torch.cat(answers)
 
 
 def layer_scores(one_pass):

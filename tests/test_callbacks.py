@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import check_random_state
 from skorch import NeuralNetClassifier, NeuralNetRegressor
-from skorch.callbacks import Checkpoint, EarlyStopping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
@@ -73,8 +73,8 @@ def test_history_has_the_score_and_a_column_for_each_layer(digits):
     net = fit(make_net(scoring()), *digits)
     rows = net.history[:, ("nmf_auc", "nmf_auc_relu", "nmf_auc_relu:2", "nmf_auc_best")]
     assert len(rows) == 3
-    for score, first, second, _ in rows:
-        assert 0 <= score == min(first, second) <= 1
+    for (score, *layers, _), (_, *before, _) in zip(rows[1:], rows, strict=False):
+        assert 0 <= score <= (min(layers) + min(before)) / 2 <= 1
     assert rows[0][3] is True
 
 
@@ -147,9 +147,10 @@ def test_a_network_that_returns_tuples(digits):
 
 
 def test_every_few_epochs_and_the_value_of_the_one_before_in_between(digits):
-    every = fit(make_net(scoring(), max_epochs=5), *digits).history[:, "nmf_auc"]
+    every = fit(make_net(scoring(), max_epochs=5), *digits).history[:, "nmf_auc_relu"]
     net = fit(make_net(scoring(every=2), max_epochs=5), *digits)
-    assert net.history[:, "nmf_auc"] == [every[i] for i in (0, 0, 2, 2, 4)]
+    assert net.history[:, "nmf_auc_relu"] == [every[i] for i in (0, 0, 2, 2, 4)]
+    assert net.history[1, "nmf_auc"] == net.history[0, "nmf_auc"]
     assert net.history[1, "nmf_auc_best"] is False
 
 
@@ -273,24 +274,50 @@ def test_parameters_are_checked(digits, settings, message):
 
 
 def test_monitor_in_a_loop_gives_what_the_callback_gives(digits):
-    net = fit(make_net(scoring()), *digits)
     monitor = NonlinearityMonitor(*digits, batch_size=100, ranks=(2, 4))
-    net.module_.train()
-    state = torch.random.get_rng_state()
-    score = monitor.update(net.module_)
-    assert score == pytest.approx(net.history[-1, "nmf_auc"])
-    assert monitor.update(net.module_) == score == monitor.scores_[0]
+
+    class Loop(Callback):
+        def on_train_begin(self, net, **kwargs):
+            monitor.update(net.module_)
+
+        def on_epoch_end(self, net, **kwargs):
+            net.module_.train()
+            monitor.update(net.module_)
+            assert net.module_.training
+
+    net = fit(make_net(scoring(), Loop()), *digits)
+    assert monitor.scores_[1:] == net.history[:, "nmf_auc"]
     assert set(monitor.layer_scores_[0]) == {"relu", "relu:2"}
-    assert net.module_.training
+
+
+def test_monitor_leaves_the_random_state(digits):
+    net = fit(make_net(), *digits)
+    state = torch.random.get_rng_state()
+    NonlinearityMonitor(*digits).update(net.module_)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_score_of_two_measurements(digits):
+    """It is the mean of the weakest layers' scores times the share of equal answers."""
+    nets = [fit(make_net(max_epochs=epochs), *digits) for epochs in (3, 5)]
+    monitor = NonlinearityMonitor(*digits)
+    scores = [monitor.update(net) for net in (nets[0], nets[0], nets[1])]
+    weakest = [min(layers.values()) for layers in monitor.layer_scores_]
+    assert scores[0] == scores[1] == weakest[0] == weakest[1]
+    chosen = monitor._samples.numpy()[monitor._batches.ravel()]
+    equal = (nets[0].predict(chosen) == nets[1].predict(chosen)).mean()
+    assert equal < 1
+    assert scores[2] == pytest.approx((weakest[1] + weakest[2]) / 2 * equal)
 
 
 @pytest.mark.parametrize("n_samples", [600, 3500])
 def test_callback_and_monitor_choose_the_same_samples(digits, n_samples):
     X, y = (np.resize(part, (n_samples, *part.shape[1:])) for part in digits)
     net = fit(make_net(NonlinearityScoring(), max_epochs=1), X, y)
-    score = NonlinearityMonitor(X, y).update(net)
-    assert score == pytest.approx(net.history[-1, "nmf_auc"])
+    monitor = NonlinearityMonitor(X, y)
+    monitor.update(net)
+    columns = {f"nmf_auc_{k}": v for k, v in monitor.layer_scores_[0].items()}
+    assert columns.items() <= net.history[-1].items()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 
 Networks of `networks.py` in skorch, on labels of which a share p was redrawn: digits
 (1,000 training images, tuned on) and Fashion-MNIST (2,000 and 10,000 images; `fashion` are
-rows 0 to 9,999 of its training set, tuned on, and `confirm` rows 10,000 to 19,999). Test
+rows 0 to 9,999 of its training set, tuned on, and `confirm` rows 20,000 to 29,999). Test
 images are the other digits, and halves of Fashion-MNIST's own test set. Every epoch writes
 the columns that the stopping rules of `early_stopping.py` read. A second training, of the
 same network on a random 80 % of the images, writes those of the other 20 %.
@@ -48,7 +48,7 @@ def load(setting):
     X, y = networks.fashion_and_labels()
     test = load_fashion_mnist(subset="test")
     if setting.data == "confirm":
-        first, tested = 10_000, slice(5000, 5000 + N_TEST)
+        first, tested = 20_000, slice(5000, 5000 + N_TEST)
     else:
         first, tested = 0, slice(N_TEST)
     order = np.random.default_rng(setting.seed).permutation(10_000)

@@ -13,7 +13,6 @@ confirmed on rows 10,000 to 19,999.
 
 import argparse
 import contextlib
-import importlib.metadata
 import io
 import itertools
 import json
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 import weightwatcher
 from scipy.stats import spearmanr
+from tables import table, versions
 from torch import nn
 
 from sknonlin import layer_profile
@@ -142,14 +142,6 @@ PEERS = {
 # The tables -----------------------------------------------------------------------
 
 
-def row(*cells):
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
-
-
-def table(head, rows):
-    return "\n".join([row(*head), row(*["---"] * len(head)), *[row(*r) for r in rows], ""])
-
-
 def candidates_table(noise):
     """Rank correlation of every candidate with p."""
     rows = []
@@ -205,7 +197,6 @@ def gap_table(clean):
 
 def write(noise, clean, path):
     """Write the tables, with what they were made with."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     path.write_text(
         "# Readings of a layer profile as measures of memorization\n\n"
         "Written by `doc/benchmarks/memorization_score.py`. Four ReLU layers, batches of "
@@ -225,7 +216,7 @@ def write(noise, clean, path):
         "Training less test accuracy of networks with different training-set size, width, "
         f"weight decay and dropout, all trained for {networks.N_EPOCHS_CLEAN} epochs.\n\n"
         f"{gap_table(clean)}\n"
-        f"{versions}; Python {platform.python_version()}, {platform.machine()}, one "
+        f"{versions(*PACKAGES)}; {platform.machine()}, one "
         "thread.\n"
     )
 
