@@ -32,7 +32,6 @@ extensions = [
 templates_path = ["_templates"]
 html_static_path = ["_static"]
 exclude_patterns = ["examples", "auto_examples/**/*.ipynb", "auto_examples/README.rst"]
-suppress_warnings = ["toc.empty_glob"]  # pages that are listed once they are there
 nitpicky = True
 if importlib.util.find_spec("sknonlin.inspection") is None:
     exclude_patterns.append("api/inspection.rst")
@@ -45,7 +44,7 @@ myst_heading_anchors = 3
 
 def link_gallery(app, document, content):
     """Pages link to an example's script, which GitHub can show; here, to its page."""
-    if app.env.doc2path(document).endswith(".md"):
+    if pathlib.Path(app.env.doc2path(document)).suffix == ".md":
         content[0] = re.sub(
             r"\]\((?:\.\./)*examples/(plot_\w+)\.py\)",
             r"](/auto_examples/\1.rst)",

@@ -32,7 +32,7 @@ given = make_noisy_labels(y, 0.4, random_state=0)
 class Network(nn.Sequential):
     """Three ReLU layers."""
 
-    def __init__(self, width=256):
+    def __init__(self, width=512):
         super().__init__(
             *[nn.Linear(64, width), nn.ReLU()],
             *[nn.Linear(width, width), nn.ReLU()],
@@ -41,24 +41,24 @@ class Network(nn.Sequential):
         )
 
 
-def test_accuracy(net, X=None, y=None):
+def accuracy(net, X_train, y_train):
     """Accuracy on the clean test samples."""
     return (net.predict(X_test) == y_test).mean()
 
 
-def train(*stopping, max_epochs=60):
+def train(*stopping, max_epochs=50):
     """Train, and write both scores to the history after every epoch."""
     torch.manual_seed(0)
     callbacks = [
-        NonlinearityScoring(),
-        EpochScoring(test_accuracy, on_train=True, use_caching=False),
+        NonlinearityScoring(batch_size=len(X)),
+        EpochScoring(accuracy, name="test_accuracy", on_train=True, use_caching=False),
         *stopping,
     ]
     return NeuralNetClassifier(
         Network,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
-        lr=5e-4,
+        lr=1e-3,
         batch_size=50,
         max_epochs=max_epochs,
         iterator_train__shuffle=True,

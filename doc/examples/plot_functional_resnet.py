@@ -13,7 +13,7 @@ forward pass is a layer, wherever it is written.
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -117,6 +117,6 @@ axis.legend(frameon=False, loc="lower left")
 figure.tight_layout()
 
 # %%
-# The layers in the middle carry what was memorized: their accuracy is lost at low ranks if
-# the labels were random, and kept if they were true. Layers near the end withstand compression
-# in both networks, since there all images of a class have been brought together.
+# The layers in the middle carry what was memorized: their accuracy is lost at low ranks
+# if the labels were random, and kept if they were true. Layers near the end withstand
+# compression in both networks, since there all images of a class have come together.

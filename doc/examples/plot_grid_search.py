@@ -89,6 +89,6 @@ figure.tight_layout()
 folder.cleanup()
 
 # %%
-# The longer the line, the better a grid tells the two apart. Here low ranks do: they ask for
-# what all samples of a class share. The level moves with the grid and with the network, so
-# scores are compared within one combination only.
+# The longer the line, the better a grid tells the two apart. Here low ranks do: they ask
+# for what all samples of a class share. The level moves with the grid and with the
+# network, so scores are compared within one combination only.

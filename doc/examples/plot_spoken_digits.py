@@ -3,9 +3,9 @@ Wrong labels in audio: spoken digits
 ====================================
 
 Nothing here is about images. A thousand words from "zero" to "nine" are synthesized with
-espeak-ng, in many voices, speeds and pitches, and a tenth of their labels is changed. A network
-with convolutions over their spectrograms learns nearly all of them by heart, and then its
-layers have to say which ones were wrong.
+espeak-ng, in many voices, speeds and pitches, and a tenth of their labels is changed. A
+network with convolutions over their spectrograms learns nearly all of them by heart, and
+then its layers have to say which ones were wrong.
 """
 
 # %%
@@ -90,15 +90,16 @@ print(
     f"\nflagged: {flags.sum()}, precision {precision_score(wrong, flags):.3f}, "
     f"recall {recall_score(wrong, flags):.3f}\n"
     f"ROC AUC {roc_auc_score(wrong, detector.score_samples(X, given)):.3f}; "
-    f"of the network's own loss {roc_auc_score(wrong, loss):.3f}\n"
-    f"weights of the layers: { ({k: round(w, 2) for k, w in detector.layer_weights_.items()}) }"
+    f"of the network's own loss {roc_auc_score(wrong, loss):.3f}"
 )
+weights = [f"{name} {w:.2f}" for name, w in detector.layer_weights_.items()]
+print("weights of the layers: " + ", ".join(weights))
 
 # %%
 # The worst offenders
 # -------------------
-# Spectrograms of the twelve highest scores: time goes right, frequency up. The suggestion is
-# blue where it is what was said, orange where it is not.
+# Spectrograms of the twelve highest scores: time goes right, frequency up. The title is
+# blue where the label suggested is what was said, orange where it is not.
 figure, axes = plt.subplots(3, 4, figsize=(10, 6.4))
 for axis, row in zip(axes.flat, report.itertuples(), strict=False):
     axis.imshow(X[row.index, 0], origin="lower", aspect="auto", cmap="cividis")
