@@ -52,9 +52,17 @@ def link_gallery(app, document, content):
         )
 
 
+def keep_numbers_together(app, doctree):
+    """Mark the cells of tables that have nothing but numbers, which must not break."""
+    for cell in doctree.findall(nodes.entry):
+        if re.fullmatch(r"[\d.,/()%x± -]+", cell.astext()):
+            cell["classes"].append("number")
+
+
 # API ------------------------------------------------------------------------------
 
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -98,6 +106,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": False,
     "download_all_examples": False,
     "show_signature": False,
+    "thumbnail_size": (480, 320),
     "nested_sections": False,
 }
 
@@ -130,4 +139,5 @@ html_sidebars = {
 def setup(app):
     """Connect the functions above."""
     app.connect("source-read", link_gallery)
+    app.connect("doctree-read", keep_numbers_together)
     app.connect("missing-reference", resolve_short_names)

@@ -25,7 +25,7 @@ from sknonlin.datasets import load_digits, make_noisy_labels
 
 torch.set_num_threads(1)  # networks this small gain nothing from more
 X, y = load_digits(return_X_y=True)
-X, X_test, y, y_test = train_test_split(X, y, train_size=800, random_state=0, stratify=y)
+X, X_test, y, y_test = train_test_split(X, y, train_size=1000, random_state=0, stratify=y)
 given = make_noisy_labels(y, 0.4, random_state=0)
 
 
@@ -46,7 +46,7 @@ def accuracy(net, X_train, y_train):
     return (net.predict(X_test) == y_test).mean()
 
 
-def train(*stopping, max_epochs=36):
+def train(*stopping, max_epochs=30):
     """Train, and write both scores to the history after every epoch."""
     torch.manual_seed(0)
     callbacks = [
