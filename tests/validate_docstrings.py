@@ -7,7 +7,10 @@ from numpydoc.validate import validate
 from skorch.callbacks import Callback
 
 import sknonlin
+import sknonlin.batches
 import sknonlin.callbacks
+import sknonlin.curves
+import sknonlin.datasets
 
 # Not asked for: extended summaries, See Also and Examples sections everywhere, the
 # period and capital rules that mathematical descriptions break, and unnamed returns;
@@ -15,13 +18,18 @@ import sknonlin.callbacks
 IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
 
 
-MODULES = (sknonlin, sknonlin.callbacks)
+MODULES = (sknonlin, sknonlin.callbacks, sknonlin.datasets)
 
 
 def public_names():
     yield from (
         "sknonlin.metrics.memorization_scorer",
         "sknonlin.metrics.neg_memorization_scorer",
+        "sknonlin.curves.area_under_curve",
+        "sknonlin.curves.area_weights",
+        "sknonlin.batches.draw_batches",
+        "sknonlin.batches.make_batches",
+        "sknonlin.batches.make_reference_batches",
     )
     for module in MODULES:
         for name in module.__all__:

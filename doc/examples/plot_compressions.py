@@ -99,6 +99,6 @@ figure.tight_layout()
 # By their errors, NMF and PCA say the same of these networks, and ablation says nothing: a
 # few units kept at random leave most of the matrix unexplained, whatever was learned. By
 # the accuracy that is left, NMF separates the networks most: non-negative parts that are
-# shared by many samples do not carry what was memorized one by one. Under ablation nearly
-# all networks lose as much. Deep convolutional networks and other data are in
-# :doc:`/benchmarks/memorization_score`.
+# shared by many samples do not carry what was memorized one by one. Under ablation even
+# the network that learned loses most of its accuracy. Convolutional networks and other data
+# are in :doc:`/benchmarks/memorization_score`.
