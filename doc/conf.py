@@ -1,6 +1,5 @@
 """The site: sphinx-build -W -b html doc FOLDER, without a network connection."""
 
-import importlib.util
 import pathlib
 import re
 import shutil
@@ -33,8 +32,6 @@ templates_path = ["_templates"]
 html_static_path = ["_static"]
 exclude_patterns = ["examples", "auto_examples/**/*.ipynb", "auto_examples/README.rst"]
 nitpicky = True
-if importlib.util.find_spec("sknonlin.inspection") is None:
-    exclude_patterns.append("api/inspection.rst")
 
 # Markdown -------------------------------------------------------------------------
 

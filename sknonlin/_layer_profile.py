@@ -3,10 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.utils._optional_dependencies import (
-    check_matplotlib_support,
-    check_pandas_support,
-)
+from sklearn.utils._optional_dependencies import check_pandas_support
 
 from sknonlin.curves import area_under_curve
 
@@ -127,23 +124,6 @@ class LayerProfile:
         -------
         ax : matplotlib.axes.Axes
         """
-        check_matplotlib_support("LayerProfile.plot")
-        import matplotlib.pyplot as plt
+        from sknonlin.inspection import LayerProfileDisplay  # which imports this module
 
-        ax = plt.subplots()[1] if ax is None else ax
-        depth = np.arange(len(self.layer_names))
-        curves = {
-            "relative error": (self.errors, "#D55E00", "-o"),
-            "accuracy": (self.accuracies, "#0072B2", "--s"),
-        }
-        for name, (values, color, line) in curves.items():
-            areas = area_under_curve(self.ranks, values)  # (n_layers, n_classes)
-            if np.isnan(areas).all():
-                continue
-            ax.plot(depth, np.nanmean(areas, 1), line, color=color, label=name)
-            low, high = np.nanmin(areas, 1), np.nanmax(areas, 1)
-            ax.fill_between(depth, low, high, color=color, alpha=0.2, lw=0)
-        ax.set_xticks(depth, self.layer_names, rotation=30, ha="right")
-        ax.set(xlabel="layer", ylabel="area under the curve", ylim=(0, 1.02))
-        ax.legend(frameon=False)
-        return ax
+        return LayerProfileDisplay.from_profile(self, curve="both").plot(ax).ax_

@@ -77,8 +77,6 @@ class Pass:
         self.accuracy = self._accuracy(self.tape.output)
         self.matrices = {name: self._matrices(self.tape, name) for name in self.layouts}
         self.tape.activations.clear()
-        for name, X in self.matrices.items():
-            check_activations(name, X, nonnegative=settings.compression.nonnegative)
         self.errors, self.components = self._learn()
 
     def _matrices(self, tape, name):
@@ -97,24 +95,49 @@ class Pass:
     def _learn(self):
         """Errors and components of every layer; layers of one shape in one stack."""
         groups = defaultdict(list)
-        for name, X in self.matrices.items():
-            groups[X.shape].append(name)
         errors, components = {}, {}
+        for name, X in self.matrices.items():
+            if all(self._exact(rank, X) for rank in self.settings.ranks):
+                self._check(name)
+                errors[name] = np.zeros((len(X), len(self.settings.ranks)))
+            else:
+                groups[X.shape].append(name)
         for names in groups.values():
-            stack = MatrixStack(
-                torch.cat([self.matrices[name] for name in names]), self.settings.device
-            )
-            learned, parts, _ = self.settings.compression.learn(stack, self.settings.ranks)
-            split = [part.split(len(self.codes)) for part in parts]
+            learned, parts = self._learn_stack(names)
             for i, name in enumerate(names):
-                errors[name] = learned.split(len(self.codes))[i].cpu().numpy()
-                components[name] = [part[i] for part in split]
+                own = slice(i * len(self.codes), (i + 1) * len(self.codes))
+                errors[name] = learned[own].cpu().numpy()
+                components[name] = [part[own] for part in parts]
+                if self.settings.crossed:
+                    components[name] = [H.roll(1, 0) for H in components[name]]
         return errors, components
+
+    def _learn_stack(self, names):
+        """Errors and components of layers of one shape, one layer after the other."""
+        X = torch.cat([self.matrices[name] for name in names])
+        stack = MatrixStack(X, self.settings.device)
+        try:
+            return self.settings.compression.learn(stack, self.settings.ranks)[:2]
+        except ValueError:
+            for name in self.matrices:  # the first one is the cause
+                self._check(name)
+            raise
+
+    def _check(self, name):
+        nonnegative = self.settings.compression.nonnegative
+        check_activations(name, self.matrices[name], nonnegative=nonnegative)
+
+    def _exact(self, rank, X):
+        """Whether activations ``X`` lose nothing at a rank."""
+        n_rows, n_units = X.shape[1:]
+        if self.settings.crossed:  # other rows can have directions that these lack
+            n_rows = n_units
+        return self.settings.compression.exact(rank, n_rows, n_units)
 
     def _approximation(self, name, X, i):
         """Activations ``X`` at rank i, also as the feature map that the network expects."""
         compression = self.settings.compression
-        if compression.exact(self.settings.ranks[i], *X.shape[1:]):
+        if self._exact(self.settings.ranks[i], X):
             return X, self.layouts[name].restore(X)
         components = self.components[name][i]
         value = compression.approximate_stack(X.to(components), components).to(X)
@@ -125,7 +148,7 @@ class Pass:
         X = self.matrices[name]
         result = np.empty((len(self.codes), len(self.settings.ranks)))
         for i, rank in enumerate(self.settings.ranks):
-            if self.settings.compression.exact(rank, *X.shape[1:]):
+            if self._exact(rank, X):
                 result[:, i] = self.accuracy
                 continue
             _, value = self._approximation(name, X, i)
@@ -160,8 +183,12 @@ class Pass:
 
 @dataclass(frozen=True)
 class PassSettings:
-    """How the activations of a pass are compressed."""
+    """How the activations of a pass are compressed.
+
+    If ``crossed``, a batch is put on the components of the one before it.
+    """
 
     compression: object
     ranks: list
     device: object
+    crossed: bool = False

@@ -1,5 +1,6 @@
 """Watch memorization while a skorch net trains."""
 
+import math
 import warnings
 from numbers import Integral
 
@@ -12,7 +13,14 @@ from torch.utils.data import IterableDataset, Subset
 
 from sknonlin._networks import first_of
 from sknonlin._replays import NotFiniteError
-from sknonlin.monitor import RANKS, NonlinearityMonitor, choose, random_states_kept
+from sknonlin.monitor import (
+    BATCH_CONSTRAINTS,
+    RANKS,
+    NonlinearityMonitor,
+    choose,
+    halves_shape,
+    random_states_kept,
+)
 
 __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
 
@@ -102,7 +110,12 @@ class NonlinearityScoring(Callback):
 
     def initialize(self):
         """Check the parameters, and forget what was seen before."""
-        check_schedule(every=self.every, unit=self.unit)
+        check_schedule(
+            every=self.every,
+            unit=self.unit,
+            batch_size=self.batch_size,
+            n_batches=self.n_batches,
+        )
         self.best_score_ = -np.inf
         self.warned_ = False
         self._forget()
@@ -150,7 +163,9 @@ class NonlinearityScoring(Callback):
                 "samples of your own."
             )
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        index = choose(get_len(dataset), self.batch_size * self.n_batches, seed)
+        n_samples = get_len(dataset)
+        shape = halves_shape(n_samples, self.batch_size, self.n_batches)
+        index = choose(n_samples, math.prod(shape), seed)
         settings = net.get_params_for("iterator_valid") | {"batch_size": len(index)}
         with random_states_kept():
             batch = first_of(
@@ -204,8 +219,9 @@ class NonlinearityScoring(Callback):
     {
         "every": [Interval(Integral, 1, None, closed="left")],
         "unit": [StrOptions({"epoch", "batch"})],
+        **BATCH_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
-def check_schedule(*, every, unit):
+def check_schedule(*, every, unit, batch_size, n_batches):
     """Refuse a schedule of measurements that is none."""

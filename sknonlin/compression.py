@@ -46,6 +46,7 @@ class NMFCompression(Projection):
     max_rows: int | None = 4000
     random_state: object = None
     verbose: int = 0
+    all_errors: bool = True
 
     def learn(self, stack, ranks, n_rows=None):
         """Errors (n_matrices, n_ranks), components and iterations for every rank."""

@@ -1,5 +1,6 @@
 """Measure a network again and again while it trains, on the same training samples."""
 
+import math
 import random
 from contextlib import contextmanager
 from numbers import Integral
@@ -10,11 +11,23 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skorch.utils import multi_indexing
 
 from sknonlin._networks import Network, as_network
+from sknonlin._ranks import check_ranks
+from sknonlin._replays import Pass, PassSettings
+from sknonlin._updates import FLOOR
 from sknonlin.activations import Capture
-from sknonlin.nonlinearity import ActivationNonlinearity
-from sknonlin.profile import N_LISTED, check_labels, profile_network
+from sknonlin.compression import NMFCompression
+from sknonlin.curves import area_under_curve
+from sknonlin.profile import N_LISTED, check_labels
 
-RANKS = (2, 4, 8, 16)
+RANKS = (16,)
+BATCH_CONSTRAINTS = {
+    "batch_size": [Interval(Integral, 4, None, closed="left")],
+    "n_batches": [Interval(Integral, 1, None, closed="left")],
+}
+# Answers, not errors, are read from it: they do not change with its last digits.
+COMPRESSION = NMFCompression(
+    max_iter=40, tol=1e-3, max_rows=1000, random_state=0, all_errors=False
+)
 
 
 @contextmanager
@@ -32,10 +45,13 @@ def random_states_kept():
 class NonlinearityMonitor:
     """Measure a network, as often as asked, on the same few training samples.
 
-    Its one number is the area under the accuracy curve of the weakest layer: the share
-    of mixed batches that still gets its labels when the activations of one layer are
-    replaced by their non-negative factorization at low ranks. It rises while the network
-    learns a rule, and falls when it begins to memorize.
+    The samples, all classes mixed, are cut into two halves. One layer's activations are
+    replaced by their non-negative approximation at a low rank, each half with the
+    components learned from the other, and the rest of the network runs on. The layer's
+    score is the share of samples that still get the label given to them, times the share
+    of the right answers that survived; the network's is that of its weakest layer. It
+    rises while the network learns what samples have in common, and falls when it gets
+    more and more labels right that only the single sample's own activations can tell.
 
     Parameters
     ----------
@@ -45,12 +61,12 @@ class NonlinearityMonitor:
         Their labels, as in :func:`layer_profile`.
     layers : "relu" or list of str, default="relu"
         As in :func:`layer_profile`.
-    ranks : iterable of int, default=(2, 4, 8, 16)
-        Increasing ranks.
+    ranks : iterable of int, default=(16,)
+        Increasing ranks; the score is the area under its curve over them.
     batch_size : int, default=400
         Samples in a batch; the training set's number where it has fewer.
     n_batches : int, default=1
-        Batches, whose accuracies are averaged.
+        Batches, whose scores are averaged; as many as there are samples for.
     random_state : int, RandomState instance or None, default=0
         Chooses the samples.
 
@@ -59,12 +75,12 @@ class NonlinearityMonitor:
     scores_ : list of float
         What :meth:`update` returned, call by call.
     layer_scores_ : list of dict of str to float
-        The areas of all layers, call by call.
+        The scores of all layers, call by call.
 
     Raises
     ------
     ValueError
-        If X and y have different lengths.
+        If X and y have different lengths, or fewer than four samples.
 
     References
     ----------
@@ -91,8 +107,7 @@ class NonlinearityMonitor:
         {
             "layers": [StrOptions({"relu"}), "array-like"],
             "ranks": ["array-like"],
-            "batch_size": [Interval(Integral, 2, None, closed="left")],
-            "n_batches": [Interval(Integral, 1, None, closed="left")],
+            **BATCH_CONSTRAINTS,
             "random_state": ["random_state"],
         },
         prefer_skip_nested_validation=True,
@@ -110,11 +125,11 @@ class NonlinearityMonitor:
     ):
         y = check_labels(X, y)
         self.layers = layers
-        self.batch_size = batch_size
-        self.n_batches = n_batches
-        self.seed = check_random_state(random_state).randint(2**31 - 1)
-        self.scorer = ActivationNonlinearity(list(ranks))
-        chosen = choose(len(y), batch_size * n_batches, self.seed)
+        self.ranks = check_ranks(ranks)
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        shape = halves_shape(len(y), batch_size, n_batches)
+        chosen = choose(len(y), math.prod(shape), seed)
+        self._batches = np.random.default_rng(seed).permutation(len(chosen)).reshape(shape)
         self._samples, self._chosen, self.y = X, chosen, y[chosen]
         self.scores_, self.layer_scores_ = [], []
 
@@ -147,9 +162,7 @@ class NonlinearityMonitor:
             not know the labels.
         """
         network = self._network(net)
-        few = min(N_LISTED, len(self.y))
-        batch = network.take(self._samples, list(range(few)))
-        with Capture(network, self.layers, batch, few) as capture:
+        with self._capture(network) as capture:
             if network.codes(capture.output) is None:
                 raise ValueError(
                     "The network is a regressor; the score counts the labels it gives. "
@@ -165,36 +178,57 @@ class NonlinearityMonitor:
         Parameters
         ----------
         net : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
-            As in :func:`layer_profile`.
+            As in :func:`layer_profile`; it need not be trained.
 
         Returns
         -------
         score : float
-            In [0, 1], the higher the better; the smallest area of any layer.
+            In [0, 1], the higher the better; that of the weakest layer.
 
         Raises
         ------
         ValueError
             As :func:`layer_profile` does.
         """
-        network = self._network(net)
-        profile = profile_network(
-            network,
-            self._samples,
-            self.y,
-            self.scorer,
-            layers=self.layers,
-            batch_size=self.batch_size,
-            n_batches=self.n_batches,
-            by_class=False,
-            random_state=self.seed,
-        )
-        areas = profile.accuracy_auc
-        self.layer_scores_.append(
-            dict(zip(profile.layer_names, areas.tolist(), strict=True))
-        )
-        self.scores_.append(float(np.nanmin(areas)))
+        areas = self._measure(self._network(net))
+        self.layer_scores_.append(areas)
+        self.scores_.append(min(areas.values()))
         return self.scores_[-1]
+
+    def _capture(self, network):
+        few = network.take(self._samples, list(range(N_LISTED)))
+        return Capture(network, self.layers, few, N_LISTED)
+
+    def _measure(self, network):
+        """Score every layer, averaged over the batches."""
+        with self._capture(network) as capture:
+            codes = network.encode(self.y, capture.output)
+            areas = [
+                layer_scores(
+                    Pass(
+                        capture,
+                        network.take(self._samples, halves.ravel().tolist()),
+                        codes[halves],
+                        PassSettings(COMPRESSION, self.ranks, "auto", crossed=True),
+                    )
+                )
+                for halves in self._batches
+            ]
+        return {
+            name: float(np.mean([area[name] for area in areas if name in area]))
+            for name in dict.fromkeys(name for area in areas for name in area)
+        }
+
+
+def layer_scores(one_pass):
+    """Score every layer of a pass over two halves of a batch."""
+    accuracy = one_pass.accuracy.mean()
+    scores = {}
+    for name in one_pass.matrices:
+        at_rank = one_pass.accuracies(name).mean(0)  # (n_ranks,)
+        kept = np.minimum(1, at_rank / max(accuracy, FLOOR))
+        scores[name] = area_under_curve(one_pass.settings.ranks, at_rank * kept)
+    return scores
 
 
 class Taken:
@@ -209,6 +243,22 @@ class Taken:
     def take(self, X, index):
         """Take samples of tensors, past the network's own dataset."""
         return Network.take(self._network, X, index)
+
+
+def halves_shape(n_samples, batch_size, n_batches):
+    """Numbers of batches, of halves, and of samples in a half.
+
+    Raises
+    ------
+    ValueError
+        If there are not four samples.
+    """
+    half = min(batch_size, n_samples) // 2
+    if half < 2:
+        raise ValueError(
+            f"X has {n_samples} samples; two halves of at least two samples are needed."
+        )
+    return min(n_batches, n_samples // (2 * half)), 2, half
 
 
 def choose(n_samples, n_chosen, seed):

@@ -129,12 +129,23 @@ def enforce_monotone(errors, components):
 
 
 def fit_path(
-    stack, ranks, *, solver, max_iter, tol, max_rows, random_state, verbose, n_rows=None
+    stack,
+    ranks,
+    *,
+    solver,
+    max_iter,
+    tol,
+    max_rows,
+    random_state,
+    verbose,
+    n_rows=None,
+    all_errors=True,
 ):
     """:func:`nmf_path` on a checked :class:`MatrixStack`, in tensors.
 
     ``n_rows`` gives the number of true rows of every matrix where the others are
-    zeros that only pad the stack, which must not be one to sample from.
+    zeros that only pad the stack, which must not be one to sample from. Without
+    ``all_errors``, the errors are those of the rows that the components are learned from.
 
     Returns
     -------
@@ -163,7 +174,7 @@ def fit_path(
     n_iter = torch.zeros(errors.shape, dtype=torch.int64, device="cpu")
     for i, (_, error, iterations) in enumerate(results):
         errors[:, i], n_iter[:, i] = error, iterations.cpu()
-    if sampled:
+    if sampled and all_errors:
         errors[:, : len(learned)] = errors_on_all_rows(stack, largest, components)
     enforce_monotone(errors[:, : len(learned)], components)
     if len(learned) < len(ranks):

@@ -459,7 +459,8 @@ def test_nnls_on_a_nearly_degenerate_cone():
 @pytest.mark.parametrize("angle", [2e-3, 1e-2])
 def test_nnls_in_float32_tells_near_components_apart(angle):
     H = np.array([[1, 0], [np.cos(angle), np.sin(angle)]], np.float32)
-    np.testing.assert_allclose(nnls(H[:1], H), [[1, 0]], atol=1e-2)
+    rounding = np.finfo(np.float32).eps * (2 / angle) ** 2  # of a Gram matrix like this
+    np.testing.assert_allclose(nnls(H[:1], H), [[1, 0]], atol=rounding)
 
 
 @pytest.mark.parametrize("scale", [1e-60, 1e60])

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from types import FunctionType
 
 from numpydoc.validate import validate
 from skorch.callbacks import Callback
@@ -11,6 +12,7 @@ import sknonlin.batches
 import sknonlin.callbacks
 import sknonlin.curves
 import sknonlin.datasets
+import sknonlin.inspection
 
 # Not asked for: extended summaries, See Also and Examples sections everywhere, the
 # period and capital rules that mathematical descriptions break, and unnamed returns;
@@ -18,7 +20,7 @@ import sknonlin.datasets
 IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
 
 
-MODULES = (sknonlin, sknonlin.callbacks, sknonlin.datasets)
+MODULES = (sknonlin, sknonlin.callbacks, sknonlin.datasets, sknonlin.inspection)
 
 
 def public_names():
@@ -42,7 +44,7 @@ def public_names():
             hooks = vars(Callback) if issubclass(thing, Callback) else ()
             for method, function in vars(thing).items():
                 public = not method.startswith("_") and method not in hooks
-                if inspect.isfunction(function) and public:
+                if isinstance(function, FunctionType | classmethod) and public:
                     yield f"{module.__name__}.{name}.{method}"
 
 

@@ -1,0 +1,344 @@
+"""The display of the samples whose labels look most memorized."""
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, validate_params
+
+from sknonlin.detector import MemorizationDetector
+from sknonlin.inspection._drawing import axes_for
+from sknonlin.inspection._samples import (
+    as_images,
+    drawable,
+    feature_names_of,
+    take_samples,
+)
+
+MANY_COLUMNS = 8  # of images
+MANY_FEATURES = 6  # of which a table shows no more, unless asked
+LETTER, CAPTION = 0.6, 4.2  # a letter's width, a caption's height, in font sizes
+NOT_FLAGGED = "0.45"  # the grey of what is not flagged
+COUNT = Interval(Integral, 1, None, closed="left")
+
+
+class MemorizedSamplesDisplay:
+    """The samples whose labels look most memorized, with the labels suggested.
+
+    Make one with :meth:`from_estimator`, and draw it with :meth:`plot`: a grid of images,
+    or a table of features. Those that the detector does not flag are written in grey.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples, h, w), (n_samples, h, w, 3) or \
+(n_samples, n_features)
+        Images, or features.
+    index : ndarray of int of shape (n_samples,)
+        The samples' places in the data.
+    given : ndarray of shape (n_samples,)
+        Their labels.
+    suggested : ndarray of shape (n_samples,)
+        The labels that fit their activations best.
+    scores : ndarray of shape (n_samples,)
+        Their memorization scores, in [-1, 1].
+    flagged : ndarray of bool of shape (n_samples,)
+        Whether the scores are above the detector's threshold.
+    feature_names : list of str of length n_features, default=None
+        Names of features; None for images.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+        The axes that the grid or the table fills.
+    figure_ : matplotlib.figure.Figure
+        The figure of ``ax_``.
+    axes_ : ndarray of matplotlib.axes.Axes of shape (n_rows, n_columns)
+        Those of the images, within ``ax_``; None for a table.
+    table_ : matplotlib.table.Table
+        The table; None for images.
+
+    See Also
+    --------
+    sknonlin.MemorizationDetector.label_report : All samples, as a frame.
+
+    Examples
+    --------
+    >>> from sknonlin import MemorizationDetector
+    >>> from sknonlin.datasets import load_digits, make_noisy_labels
+    >>> from sknonlin.inspection import MemorizedSamplesDisplay
+    >>> X, true = load_digits(return_X_y=True)
+    >>> X, y = X[:300], make_noisy_labels(true[:300], 0.1, random_state=0)
+    >>> detector = MemorizationDetector(random_state=0).fit(X, y)
+    >>> display = MemorizedSamplesDisplay.from_estimator(
+    ...     detector, X, y, image_shape=(8, 8), n_samples=4
+    ... )
+    >>> display.plot(n_columns=2).axes_.shape
+    (2, 2)
+    """
+
+    def __init__(
+        self, *, samples, index, given, suggested, scores, flagged, feature_names=None
+    ):
+        self.samples = samples
+        self.index = index
+        self.given = given
+        self.suggested = suggested
+        self.scores = scores
+        self.flagged = flagged
+        self.feature_names = feature_names
+
+    @classmethod
+    @validate_params(
+        {
+            "n_samples": [COUNT],
+            "image_shape": [tuple, list, None],
+            "class_names": ["array-like", Mapping, None],
+            "feature_names": ["array-like", None],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def from_estimator(
+        cls,
+        detector,
+        X,
+        y,
+        *,
+        images=None,
+        image_shape=None,
+        n_samples=24,
+        class_names=None,
+        feature_names=None,
+    ):
+        """Score samples, and take those with the highest scores.
+
+        Parameters
+        ----------
+        detector : MemorizationDetector
+            Fitted.
+        X : array-like of shape (n_samples, n_features), or what the network takes
+            Samples, as in :meth:`MemorizationDetector.label_report`. Those of shape
+            (h, w), (1, h, w) or (3, h, w) are shown as images, flat ones as rows of a
+            table.
+        y : array-like of shape (n_samples,)
+            The labels that they were given.
+        images : array-like of shape (n_samples, ...), default=None
+            What to show in place of X.
+        image_shape : tuple of int, default=None
+            Shape of a sample that is an image, but flat: (h, w) or (3, h, w).
+        n_samples : int, default=24
+            Samples to take; all where there are fewer.
+        class_names : array-like of shape (n_classes,) or dict, default=None
+            Names of the labels, in the order of ``detector.classes_``, or by label.
+        feature_names : array-like of shape (n_features,), default=None
+            Names of the features of a table; None: the columns of a frame, or numbers.
+
+        Returns
+        -------
+        display : MemorizedSamplesDisplay
+            Not drawn yet, the worst sample first.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        TypeError
+            If it is no detector, or the samples cannot be shown.
+        ValueError
+            If shapes or names do not fit, or for the reasons of
+            :meth:`MemorizationDetector.label_report`.
+        """
+        if not isinstance(detector, MemorizationDetector):
+            raise TypeError(
+                f"detector is a {type(detector).__name__}; it must be a fitted "
+                "MemorizationDetector: MemorizationDetector(FrozenEstimator(net))."
+                "fit(X, y) takes a network that is trained."
+            )
+        report = detector.label_report(X, y).head(n_samples)
+        index = report["index"].to_numpy()
+        shown, parameter = (X, "X") if images is None else (images, "images")
+        samples = take_samples(shown, index, len(y), parameter)
+        samples = as_images(samples, image_shape)
+        is_table = samples.ndim == 2
+        names = names_of_classes(detector.classes_, class_names)
+        return cls(
+            samples=samples,
+            index=index,
+            given=np.array([names[label] for label in report["given"]]),
+            suggested=np.array([names[label] for label in report["suggested"]]),
+            scores=report["score"].to_numpy(),
+            flagged=report["flagged"].to_numpy(),
+            feature_names=(
+                feature_names_of(shown, samples, feature_names) if is_table else None
+            ),
+        )
+
+    @validate_params(
+        {"n_columns": [COUNT, None], "features": ["array-like", None]},
+        prefer_skip_nested_validation=True,
+    )
+    def plot(self, ax=None, *, n_columns=None, features=None, image_kw=None):
+        """Draw the images in a grid, or the table.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Axes to fill, in place of what they have; None makes a new figure.
+        n_columns : int, default=None
+            Images in a row; None: up to eight.
+        features : array-like of str, default=None
+            Features that the table shows, by name; None: the first six.
+        image_kw : dict, default=None
+            Settings for matplotlib's ``imshow``, of images.
+
+        Returns
+        -------
+        display : MemorizedSamplesDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there are no such features.
+        """
+        if self.samples.ndim == 2:
+            self._plot_table(ax, self._table_columns(features))
+        else:
+            n_columns = n_columns or min(MANY_COLUMNS, len(self.samples))
+            self._plot_images(ax, n_columns, image_kw)
+        note = "" if np.all(self.flagged) else " (grey: not flagged)"
+        title = f"Samples with the highest memorization scores{note}"
+        self.ax_.set_title(title, fontsize=font_size(self.ax_, len(title), largest=12))
+        return self
+
+    def _plot_images(self, ax, n_columns, image_kw):
+        n_rows = -(-len(self.samples) // n_columns)
+        ax = axes_for(self, ax, figsize=(1.4 * n_columns, 1.9 * n_rows + 0.3))
+        clear(ax)
+        self.table_ = None
+        captions = [
+            f"given {given}\nsuggested {suggested}\nscore {score:.2f}"
+            for given, suggested, score in zip(
+                self.given, self.suggested, self.scores, strict=True
+            )
+        ]
+        longest = max(len(line) for caption in captions for line in caption.split("\n"))
+        size = font_size(ax, n_columns * longest)
+        self.axes_ = image_axes(ax, n_rows, n_columns, caption_height=CAPTION * size)
+        settings = {"cmap": "gray_r"} | (image_kw or {})
+        for i, cell in enumerate(self.axes_.flat):
+            cell.set(xticks=[], yticks=[], visible=i < len(captions))
+            if i < len(captions):
+                cell.imshow(drawable(self.samples[i]), **settings)
+                cell.set_title(captions[i], fontsize=size, pad=3, color=self._ink(i))
+
+    def _ink(self, i):
+        return "black" if self.flagged[i] else NOT_FLAGGED
+
+    def _table_columns(self, features):
+        """Columns of the table, each with its header first."""
+        if features is None:
+            features = self.feature_names[:MANY_FEATURES]
+        unknown = [name for name in features if name not in self.feature_names]
+        if unknown:
+            raise ValueError(
+                f"features={list(features)} has names that X does not have: {unknown}. "
+                f"Choose among {self.feature_names}."
+            )
+        at = [self.feature_names.index(name) for name in features]
+        return [
+            ["sample", *map(str, self.index)],
+            ["given", *map(str, self.given)],
+            ["suggested", *map(str, self.suggested)],
+            ["memorization score", *[f"{score:.2f}" for score in self.scores]],
+            *[[self.feature_names[j], *map(shortly, self.samples[:, j])] for j in at],
+        ]
+
+    def _plot_table(self, ax, columns):
+        widths = [max(map(len, column)) + 2 for column in columns]
+        n_rows = len(self.samples) + 1
+        ax = axes_for(self, ax, figsize=(0.085 * sum(widths), 0.26 * n_rows + 0.4))
+        clear(ax)
+        self.axes_ = None
+        self.table_ = ax.table(
+            list(zip(*columns, strict=True)),
+            colWidths=[width / sum(widths) for width in widths],
+            cellLoc="right",
+            edges="horizontal",
+            bbox=[0, 0, 1, 1],
+        )
+        self.table_.auto_set_font_size(False)
+        size = font_size(ax, sum(widths))
+        for (row, _), cell in self.table_.get_celld().items():
+            cell.set(linewidth=0.5, edgecolor="0.8")
+            cell.set_text_props(
+                fontsize=size,
+                weight="bold" if row == 0 else "normal",
+                color="black" if row == 0 else self._ink(row - 1),
+            )
+
+
+def clear(ax):
+    """Empty axes that a grid or a table is to fill."""
+    ax.clear()
+    ax.set_axis_off()
+
+
+def cell_size(ax, n_rows, n_columns):
+    """Width and height of the cells of a grid, in points."""
+    extent = ax.get_window_extent()
+    to_points = 72 / ax.figure.dpi
+    return extent.width * to_points / n_columns, extent.height * to_points / n_rows
+
+
+def font_size(ax, n_letters, largest=9):
+    """Size at which a line of so many letters is no wider than the axes."""
+    width, _ = cell_size(ax, 1, 1)
+    return float(np.clip(width / (LETTER * n_letters), 4, largest))
+
+
+def image_axes(ax, n_rows, n_columns, *, caption_height):
+    """Axes in a grid within others, each with room for a caption above.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    n_rows, n_columns : int
+    caption_height : float
+        In points.
+
+    Returns
+    -------
+    axes : ndarray of matplotlib.axes.Axes of shape (n_rows, n_columns)
+    """
+    _, height = cell_size(ax, n_rows, n_columns)
+    share = max(0.3, 1 - caption_height / height)
+    axes = np.empty((n_rows, n_columns), dtype=object)
+    for i, j in np.ndindex(axes.shape):
+        corner = (j + 0.05) / n_columns, 1 - (i + 1) / n_rows
+        axes[i, j] = ax.inset_axes([*corner, 0.9 / n_columns, share / n_rows])
+    return axes
+
+
+def shortly(value):
+    """Write a number in few letters."""
+    return f"{value:.3g}" if isinstance(value, Real | np.number) else str(value)
+
+
+def names_of_classes(classes, class_names):
+    """Names of the labels, by label.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many as classes.
+    """
+    labels = classes.tolist()
+    if isinstance(class_names, Mapping):
+        return {label: class_names.get(label, label) for label in labels}
+    class_names = labels if class_names is None else list(class_names)
+    if len(class_names) != len(labels):
+        raise ValueError(
+            f"class_names has {len(class_names)} names for {len(labels)} classes; give one "
+            f"for each of {labels}, in this order."
+        )
+    return dict(zip(labels, class_names, strict=True))

@@ -1,0 +1,281 @@
+"""The display of one layer's error or accuracy curve."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils.validation import check_is_fitted
+
+from sknonlin._layer_profile import mean_of_known
+from sknonlin.curves import area_under_curve
+from sknonlin.detector import MemorizationDetector
+from sknonlin.inspection._drawing import (
+    axes_for,
+    draw_curves,
+    draw_legend,
+    unit_interval,
+    whole_number_ticks,
+)
+from sknonlin.inspection._profile_curves import CURVES, check_profile, curves_of
+from sknonlin.nonlinearity import ActivationNonlinearity
+
+CONSTRAINTS = {
+    "layer": [str, Integral, None],
+    "curve": [StrOptions(set(CURVES))],
+    "over": [StrOptions({"classes", "batches"}), None],
+    "name": [str, None],
+}
+
+
+class RankCurveDisplay:
+    """Error or accuracy curve of a layer against the rank, with the area under it.
+
+    Make one with :meth:`from_estimator` or :meth:`from_profile`, and draw it with
+    :meth:`plot`. The area shaded is the layer's non-linearity [1]_, and its value is in
+    the legend.
+
+    Parameters
+    ----------
+    ranks : ndarray of shape (n_ranks,)
+        The ranks, increasing.
+    curves : ndarray of shape (n_curves, n_ranks)
+        A curve for each class or batch; NaN where it is not known.
+    curve : {"error", "accuracy"}, default="error"
+        What they are curves of.
+    over : {"classes", "batches"}, default="classes"
+        What there is a curve for.
+    name : str, default=None
+        Name in the legend.
+
+    Attributes
+    ----------
+    area : float
+        Area under the mean of the curves, divided by the range of the ranks.
+    ax_ : matplotlib.axes.Axes
+        Where it was drawn.
+    figure_ : matplotlib.figure.Figure
+        The figure of ``ax_``.
+    line_ : matplotlib.lines.Line2D
+        The mean of the curves.
+    band_ : matplotlib.collections.PolyCollection or None
+        The band over the curves; None where there is one curve.
+    fill_ : matplotlib.collections.PolyCollection or None
+        The shaded area; None without.
+
+    See Also
+    --------
+    LayerProfileDisplay : The areas of all layers.
+
+    References
+    ----------
+    .. [1] E. Collins, S. A. Bigdeli, S. Süsstrunk, "Detecting Memorization in ReLU
+       Networks", arXiv:1810.03372 (2018).
+
+    Examples
+    --------
+    Two layers on the same axes:
+
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from sknonlin import layer_profile
+    >>> from sknonlin.inspection import RankCurveDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> mlp = MLPClassifier((32, 16), tol=0.01, random_state=0).fit(X, y)
+    >>> profile = layer_profile(mlp, X, y, ranks=[1, 2, 4, 8], random_state=0)
+    >>> first = RankCurveDisplay.from_profile(profile, layer="relu1").plot()
+    >>> second = RankCurveDisplay.from_profile(profile, layer="relu2").plot(first.ax_)
+    >>> len(second.ax_.lines)
+    2
+    """
+
+    def __init__(self, *, ranks, curves, curve="error", over="classes", name=None):
+        self.ranks = ranks
+        self.curves = curves
+        self.curve = curve
+        self.over = over
+        self.name = name
+
+    @property
+    def area(self):
+        """Area under the mean of the curves."""
+        return area_under_curve(self.ranks, mean_of_known(self.curves, 0))
+
+    @classmethod
+    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
+    def from_estimator(cls, estimator, *, layer=None, curve="error", over=None, name=None):
+        """Take the curves of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : ActivationNonlinearity or MemorizationDetector
+            Fitted.
+        layer : str or int, default=None
+            As in :meth:`from_profile`; only for a detector.
+        curve : {"error", "accuracy"}, default="error"
+            Which curve; an ``ActivationNonlinearity`` has that of errors.
+        over : {"classes", "batches"}, default=None
+            As in :meth:`from_profile`; only for a detector.
+        name : str, default=None
+            Name in the legend; None: that of a detector's layer.
+
+        Returns
+        -------
+        display : RankCurveDisplay
+            Not drawn yet.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is neither of the two.
+        ValueError
+            If there is no such layer or curve.
+        """
+        if isinstance(estimator, MemorizationDetector):
+            check_is_fitted(estimator)
+            return cls.from_profile(
+                estimator.profile_, layer=layer, curve=curve, over=over, name=name
+            )
+        if not isinstance(estimator, ActivationNonlinearity):
+            raise TypeError(
+                f"estimator is a {type(estimator).__name__}; it must be a fitted "
+                "ActivationNonlinearity or MemorizationDetector. For a network, make a "
+                "profile with layer_profile, and use from_profile."
+            )
+        check_is_fitted(estimator)
+        if (layer, curve, over) != (None, "error", None):
+            raise ValueError(
+                f"layer={layer!r}, curve={curve!r} and over={over!r} choose among the "
+                "curves of a MemorizationDetector; an ActivationNonlinearity has one error "
+                "curve, or one for each class. Leave them out."
+            )
+        curves = np.atleast_2d(estimator.errors_)
+        return cls(ranks=estimator.ranks_, curves=curves, name=name)
+
+    @classmethod
+    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
+    def from_profile(cls, profile, *, layer=None, curve="error", over=None, name=None):
+        """Take the curves of one layer of a profile.
+
+        Parameters
+        ----------
+        profile : LayerProfile
+            As :func:`~sknonlin.layer_profile` returns it.
+        layer : str or int, default=None
+            Name of the layer, or its place in the order of calls, from 0; None: the
+            last one.
+        curve : {"error", "accuracy"}, default="error"
+            Which curve.
+        over : {"classes", "batches"}, default=None
+            Have a curve for each class, averaged over its batches, or one for each
+            number of a batch, averaged over the classes. None: classes, or batches
+            where all are of one class or mixed.
+        name : str, default=None
+            Name in the legend; None: that of the layer.
+
+        Returns
+        -------
+        display : RankCurveDisplay
+            Not drawn yet.
+
+        Raises
+        ------
+        TypeError
+            If ``profile`` is not one.
+        ValueError
+            If it has no such layer or curve.
+        """
+        check_profile(profile, "For an estimator, use from_estimator.")
+        position = layer_position(profile.layer_names, layer)
+        if over is None:
+            over = "classes" if len(profile.classes) > 1 else "batches"
+        return cls(
+            ranks=profile.ranks,
+            curves=curves_of(profile, curve, over)[position],
+            curve=curve,
+            over=over,
+            name=f"layer {profile.layer_names[position]}" if name is None else name,
+        )
+
+    def plot(
+        self,
+        ax=None,
+        *,
+        name=None,
+        band=(0, 1),
+        fill=True,
+        line_kw=None,
+        band_kw=None,
+        fill_kw=None,
+    ):
+        """Draw the mean curve, the area under it, and a band over the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw, also beside other displays; None makes a new figure.
+        name : str, default=None
+            Name in the legend; None: the display's own.
+        band : tuple of two floats or None, default=(0, 1)
+            Quantiles over the curves that the band spans; the default is from the
+            lowest curve to the highest. None leaves the band out.
+        fill : bool, default=True
+            Whether to shade the area under the curve.
+        line_kw, band_kw, fill_kw : dict, default=None
+            Settings for matplotlib's ``plot`` and ``fill_between``.
+
+        Returns
+        -------
+        display : RankCurveDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If ``band`` is not as it should be.
+        """
+        ax = axes_for(self, ax)
+        name = self.name if name is None else name
+        area = f"area {self.area:.3f}"
+        self.line_, self.band_ = draw_curves(
+            ax,
+            self.ranks,
+            self.curves,
+            label=area if name is None else f"{name}, {area}",
+            over=self.over,
+            band=band,
+            line_kw=line_kw,
+            band_kw=band_kw,
+        )
+        self.fill_ = self._shade(fill_kw) if fill else None
+        whole_number_ticks(ax)
+        unit_interval(ax)
+        ax.set(xlabel="rank", ylabel=CURVES[self.curve])
+        draw_legend(ax)
+        return self
+
+    def _shade(self, fill_kw):
+        settings = {"color": self.line_.get_color(), "alpha": 0.08, "linewidth": 0}
+        heights = mean_of_known(self.curves, 0)
+        return self.ax_.fill_between(self.ranks, heights, **settings | (fill_kw or {}))
+
+
+def layer_position(layer_names, layer):
+    """Place of a layer, given by name or by its place.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if layer is None:
+        return len(layer_names) - 1
+    if layer in layer_names:
+        return layer_names.index(layer)
+    if isinstance(layer, str) or not -len(layer_names) <= layer < len(layer_names):
+        raise ValueError(
+            f"layer={layer!r} is not in the profile. Choose one of {layer_names}, or its "
+            f"place from 0 to {len(layer_names) - 1}."
+        )
+    return layer

@@ -1,0 +1,270 @@
+"""The display of a training, with the epoch at which to stop."""
+
+import numpy as np
+from sklearn.utils._param_validation import validate_params
+
+from sknonlin.inspection._drawing import (
+    axes_for,
+    draw_legend,
+    next_style,
+    unit_interval,
+    whole_number_ticks,
+)
+from sknonlin.inspection._histories import (
+    check_columns,
+    history_rows,
+    layer_columns,
+    net_of,
+    values_of,
+)
+
+SCORE = "area under the accuracy curve"
+N_MARKERS = 12  # along a line
+CONSTRAINTS = {"name": [str], "layers": ["boolean"], "metrics": ["array-like"]}
+
+
+class TrainingDisplay:
+    """Score of a network against the epoch of its training, and where to stop.
+
+    Make one with :meth:`from_history` or :meth:`from_estimator`, and draw it with
+    :meth:`plot`. The score is the area under the accuracy curve of the weakest layer; it
+    is highest when memorization starts [1]_.
+
+    Parameters
+    ----------
+    epochs : ndarray of shape (n_epochs,)
+        The epochs, or the numbers of the measurements.
+    scores : ndarray of shape (n_epochs,)
+        The score, in [0, 1]; NaN where it is not known.
+    name : str, default="nmf_auc"
+        Name of the score.
+    layer_scores : dict of str to ndarray of shape (n_epochs,), default=None
+        The areas of the layers.
+    metrics : dict of str to ndarray of shape (n_epochs,), default=None
+        Other columns of the history.
+
+    Attributes
+    ----------
+    best_epoch : int or None
+        The first epoch with the highest score; None where all are NaN.
+    ax_ : matplotlib.axes.Axes
+        Where it was drawn.
+    figure_ : matplotlib.figure.Figure
+        The figure of ``ax_``.
+    twin_ax_ : matplotlib.axes.Axes or None
+        The axes at the right, for metrics that leave [0, 1], as losses do.
+    line_ : matplotlib.lines.Line2D
+        The score.
+    lines_ : dict of str to matplotlib.lines.Line2D
+        The layers and the metrics.
+    best_ : matplotlib.collections.PathCollection or None
+        The mark at the best epoch.
+
+    See Also
+    --------
+    sknonlin.callbacks.NonlinearityScoring : Writes the score to the history.
+
+    References
+    ----------
+    .. [1] E. Collins, S. A. Bigdeli, S. Süsstrunk, "Detecting Memorization in ReLU
+       Networks", arXiv:1810.03372 (2018).
+
+    Examples
+    --------
+    >>> from sknonlin.inspection import TrainingDisplay
+    >>> history = [{"epoch": 1, "nmf_auc": 0.3}, {"epoch": 2, "nmf_auc": 0.5}]
+    >>> history.append({"epoch": 3, "nmf_auc": 0.4})
+    >>> TrainingDisplay.from_history(history).plot().best_epoch
+    2
+    """
+
+    def __init__(self, *, epochs, scores, name="nmf_auc", layer_scores=None, metrics=None):
+        self.epochs = epochs
+        self.scores = scores
+        self.name = name
+        self.layer_scores = layer_scores
+        self.metrics = metrics
+
+    @property
+    def best_epoch(self):
+        """The first epoch with the highest score."""
+        if np.isnan(self.scores).all():
+            return None
+        return int(self.epochs[np.nanargmax(self.scores)])
+
+    @classmethod
+    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=False)
+    def from_estimator(cls, net, *, name="nmf_auc", layers=False, metrics=()):
+        """Read the history of a trained net.
+
+        Parameters
+        ----------
+        net : skorch net, FrozenEstimator or MemorizationDetector
+            Trained with a :class:`~sknonlin.callbacks.NonlinearityScoring`; or a fitted
+            detector around such a net.
+        name : str, default="nmf_auc"
+            As in :meth:`from_history`.
+        layers : bool, default=False
+            As in :meth:`from_history`.
+        metrics : list of str, default=()
+            As in :meth:`from_history`.
+
+        Returns
+        -------
+        display : TrainingDisplay
+            Not drawn yet.
+
+        Raises
+        ------
+        TypeError
+            If it is no skorch net.
+        NotFittedError
+            If it is not trained.
+        ValueError
+            If the history does not have these columns.
+        """
+        return cls.from_history(net_of(net), name=name, layers=layers, metrics=metrics)
+
+    @classmethod
+    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
+    def from_history(cls, history, *, name="nmf_auc", layers=False, metrics=()):
+        """Read a history.
+
+        Parameters
+        ----------
+        history : skorch History, list of dict, skorch net or NonlinearityMonitor
+            ``net.history``, or one dict for each epoch; a trained net; or a monitor,
+            whose epochs are its measurements.
+        name : str, default="nmf_auc"
+            Column of the score: the ``name`` of the ``NonlinearityScoring``.
+        layers : bool, default=False
+            Also take the areas of the layers.
+        metrics : list of str, default=()
+            Other columns to take, such as ``"train_loss"`` and ``"valid_acc"``.
+
+        Returns
+        -------
+        display : TrainingDisplay
+            Not drawn yet.
+
+        Raises
+        ------
+        TypeError
+            If it is no history.
+        NotFittedError
+            If a net is not trained.
+        ValueError
+            If the history is empty, or does not have these columns.
+        """
+        rows = history_rows(history, name)
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        check_columns([name, *metrics], columns)
+        chosen = layer_columns(name, columns) if layers else {}
+        return cls(
+            epochs=np.array([row.get("epoch", i + 1) for i, row in enumerate(rows)]),
+            scores=values_of(rows, name),
+            name=name,
+            layer_scores={
+                layer: values_of(rows, column) for layer, column in chosen.items()
+            },
+            metrics={column: values_of(rows, column) for column in metrics},
+        )
+
+    def plot(self, ax=None, *, name=None, line_kw=None):
+        """Draw the score, the best epoch, and what else was taken.
+
+        Metrics within [0, 1] share the y axis of the score; the others, as losses, have
+        one at the right. Points that are NaN are left out.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw, also beside other displays; None makes a new figure.
+        name : str, default=None
+            Name in the legend; None: the display's own.
+        line_kw : dict, default=None
+            Settings for matplotlib's ``plot`` of the score.
+
+        Returns
+        -------
+        display : TrainingDisplay
+            Itself.
+        """
+        ax = axes_for(self, ax)
+        name = self.name if name is None else name
+        at_right = {m for m, values in self._metrics.items() if beyond_shares(m, values)}
+        self.twin_ax_ = right_axes(ax) if at_right else None
+        self.line_ = self._draw(ax, self.scores, name, {"zorder": 3} | (line_kw or {}))
+        self.best_ = self._mark_best(name)
+        self.lines_ = {}
+        for layer, values in (self.layer_scores or {}).items():
+            label = f"layer {layer}" if name == self.name else f"{name}, layer {layer}"
+            thin = {"linewidth": 1, "marker": None}
+            self.lines_[layer] = self._draw(ax, values, label, thin)
+        for metric, values in self._metrics.items():
+            where = self.twin_ax_ if metric in at_right else ax
+            label = metric if name == self.name else f"{name}, {metric}"
+            self.lines_[metric] = self._draw(where, values, label, {})
+        self._label_axes(at_right)
+        return self
+
+    @property
+    def _metrics(self):
+        return self.metrics or {}
+
+    def _draw(self, ax, values, label, settings):
+        known = ~np.isnan(values)
+        style = next_style(*with_twins(self.ax_)) | {"label": label} | settings
+        every = max(1, int(known.sum()) // N_MARKERS)
+        (line,) = ax.plot(self.epochs[known], values[known], markevery=every, **style)
+        return line
+
+    def _mark_best(self, name):
+        best = self.best_epoch
+        if best is None:
+            return None
+        color, score = self.line_.get_color(), np.nanmax(self.scores)
+        self.ax_.vlines(best, 0, score, colors=color, linestyles=":", zorder=2)
+        settings = {"s": 130, "marker": "*", "edgecolors": "black", "zorder": 4}
+        label = f"{name}, best at epoch {best}"
+        return self.ax_.scatter([best], [score], color=color, label=label, **settings)
+
+    def _label_axes(self, at_right):
+        ax, twin = self.ax_, self.twin_ax_
+        whole_number_ticks(ax)
+        unit_interval(ax)
+        ax.set_xlabel("epoch")
+        at_left = [metric for metric in self._metrics if metric not in at_right]
+        ax.set_ylabel(joined(ax.get_ylabel(), [SCORE, *at_left]))
+        if twin is not None:
+            twin.set_ylabel(joined(twin.get_ylabel(), sorted(at_right)))
+            # The legend is of ax, and lines at the right must not cross it.
+            ax.set_zorder(twin.get_zorder() + 1)
+            ax.patch.set_visible(False)
+            twin.patch.set_visible(True)
+        draw_legend(*with_twins(ax))
+
+
+def with_twins(ax):
+    """Return axes, and others at the same place with the same x axis."""
+    place = ax.get_position().bounds
+    siblings = ax.get_shared_x_axes().get_siblings(ax)
+    return [ax] + [s for s in siblings if s is not ax and s.get_position().bounds == place]
+
+
+def right_axes(ax):
+    """Axes at the right, those that another display made where there are some."""
+    others = with_twins(ax)[1:]
+    return others[0] if others else ax.twinx()
+
+
+def joined(label, more):
+    """Add to an axis's label what it does not say yet."""
+    said = label.split(", ") if label else []
+    return ", ".join(dict.fromkeys([*said, *more]))
+
+
+def beyond_shares(metric, values):
+    """Whether a metric is a loss, or has values that are no shares."""
+    known = values[~np.isnan(values)]
+    return metric.endswith("loss") or bool(((known < 0) | (known > 1)).any())
