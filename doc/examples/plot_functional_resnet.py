@@ -11,15 +11,14 @@ forward pass is a layer, wherever it is written.
 # A small residual network
 # ------------------------
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import layer_profile
-from sknonlin.curves import area_under_curve
 from sknonlin.datasets import load_digits, make_noisy_labels
+from sknonlin.inspection import LayerProfileDisplay
 
 torch.set_num_threads(1)  # networks this small gain nothing from more
 digits = load_digits()
@@ -99,21 +98,12 @@ print(names)
 # How much of the accuracy is left
 # --------------------------------
 # Each layer's activations, for 50 images of one class at a time, are replaced by their
-# factorization at every rank. The area under the curve of accuracies, as a share of the
-# accuracy without compression, says how well the layer withstands it.
-figure, axis = plt.subplots(figsize=(8, 4.2))
-styles = {"true labels": ("#0072B2", "o-"), "random labels": ("#D55E00", "s--")}
-for name, profile in profiles.items():
-    color, line = styles[name]
-    areas = area_under_curve(profile.ranks, profile.accuracies) / profile.accuracy
-    axis.plot(names, areas.mean(1), line, color=color, label=name)
-    low, high = np.quantile(areas, [0.1, 0.9], axis=1)
-    axis.fill_between(range(len(names)), low, high, color=color, alpha=0.2, lw=0)
-axis.set(ylabel="accuracy AUC / accuracy", ylim=(0, 1.05))
-axis.set_title("Mean over the classes, and the range of the middle eight")
-axis.tick_params(axis="x", rotation=30)
-axis.spines[["top", "right"]].set_visible(False)
-axis.legend(frameon=False, loc="lower left")
+# factorization at every rank. The area under the curve of accuracies says how well the
+# layer withstands it; the bands leave out the lowest and the highest tenth of the classes.
+figure, axis = plt.subplots(figsize=(8, 4.4))
+display = LayerProfileDisplay.from_profile(profiles, curve="accuracy")
+display.plot(ax=axis, band=(0.1, 0.9))
+axis.set_ylim(0, 1.05)
 figure.tight_layout()
 
 # %%
