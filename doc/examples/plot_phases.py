@@ -62,8 +62,10 @@ axis.legend(frameon=False, loc="lower left")
 figure.tight_layout()
 
 # %%
-# With their own labels the samples of a class are closer to each other than to the rest
-# already in the first layer: pixels of one digit are. With random labels a class is a mixed
-# bag, so the curve begins at 1, stays high for as long as the layers only tell samples
-# apart, and falls towards the end, where the network has to bring together what it was
-# told to. :doc:`/memorization` has the same on Fashion-MNIST and for convolutions.
+# With their own labels the samples of a class are more alike than any others already in
+# the first layer, since pixels of one digit are; the curve falls early, and flattens. With
+# random labels a class is a mixed bag: the curve begins near 1, and falls the faster the
+# closer the labels are, for which the network has to bring together what it was told to. In
+# a network as simple as this one, one phase passes gradually into the other.
+# :doc:`/memorization` has the same on Fashion-MNIST and for convolutions, where the step is
+# sharper.
