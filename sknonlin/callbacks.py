@@ -15,7 +15,6 @@ from sknonlin._networks import first_of
 from sknonlin._replays import NotFiniteError
 from sknonlin.monitor import (
     BATCH_CONSTRAINTS,
-    RANKS,
     NonlinearityMonitor,
     choose,
     halves_shape,
@@ -45,12 +44,12 @@ class NonlinearityScoring(Callback):
     unit : {"epoch", "batch"}, default="epoch"
         What ``every`` counts. Measured by batches, the history has a row for each of
         these batches with the score, and for the epoch the last one.
-    ranks : iterable of int, default=(2, 4, 8, 16)
-        Increasing ranks.
-    batch_size : int, default=400
-        Samples in a measured batch; the training set's number where it has fewer.
+    ranks : "auto" or iterable of int, default="auto"
+        As in :class:`NonlinearityMonitor`.
+    batch_size : "auto" or int, default="auto"
+        Samples in a measured batch, as in :class:`NonlinearityMonitor`.
     n_batches : int, default=1
-        Measured batches.
+        Measured batches, as in :class:`NonlinearityMonitor`.
     random_state : int, RandomState instance or None, default=0
         Chooses their samples.
 
@@ -94,8 +93,8 @@ class NonlinearityScoring(Callback):
         layers="relu",
         every=1,
         unit="epoch",
-        ranks=RANKS,
-        batch_size=400,
+        ranks="auto",
+        batch_size="auto",
         n_batches=1,
         random_state=0,
     ):
@@ -138,34 +137,26 @@ class NonlinearityScoring(Callback):
         """Before the first epoch, choose the samples and check the network."""
         if self.monitor_ is not None:
             return
-        X, y = self._chosen_samples(net, dataset_train)
+        n_samples = length_of(dataset_train)
+        shape = halves_shape(n_samples, self.batch_size, self.n_batches)
+        X, y = self._chosen_samples(net, dataset_train, n_samples, math.prod(shape))
         monitor = NonlinearityMonitor(
             X,
             y,
             layers=self.layers,
             ranks=self.ranks,
-            batch_size=self.batch_size,
-            n_batches=self.n_batches,
+            batch_size=2 * shape[2],
+            n_batches=shape[0],
             random_state=self.random_state,
         )
         monitor.keep_as_taken()
         monitor.check(net)
         self.monitor_ = monitor
 
-    def _chosen_samples(self, net, dataset):
+    def _chosen_samples(self, net, dataset, n_samples, n_chosen):
         """Training samples and labels, as the net's own iterator hands them out."""
-        sized = hasattr(dataset, "__len__") and not isinstance(dataset, IterableDataset)
-        if not sized:
-            raise ValueError(
-                "NonlinearityScoring takes its batches from the training data, but the "
-                f"dataset, a {type(dataset).__name__}, has no length and cannot be "
-                "indexed. Train on one that can be, or call a NonlinearityMonitor on "
-                "samples of your own."
-            )
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        n_samples = get_len(dataset)
-        shape = halves_shape(n_samples, self.batch_size, self.n_batches)
-        index = choose(n_samples, math.prod(shape), seed)
+        index = choose(n_samples, n_chosen, seed)
         settings = net.get_params_for("iterator_valid") | {"batch_size": len(index)}
         with random_states_kept():
             batch = first_of(
@@ -213,6 +204,24 @@ class NonlinearityScoring(Callback):
         if best:
             self.best_score_ = self._columns[self.name]
         net.history.record(f"{self.name}_best", best)
+
+
+def length_of(dataset):
+    """Count the samples of a training set.
+
+    Raises
+    ------
+    ValueError
+        If it has no length, and cannot be indexed.
+    """
+    if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
+        raise ValueError(
+            "NonlinearityScoring takes its batches from the training data, but the "
+            f"dataset, a {type(dataset).__name__}, has no length and cannot be indexed. "
+            "Train on one that can be, or call a NonlinearityMonitor on samples of your "
+            "own."
+        )
+    return get_len(dataset)
 
 
 @validate_params(

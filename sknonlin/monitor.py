@@ -19,14 +19,13 @@ from sknonlin.compression import NMFCompression
 from sknonlin.curves import area_under_curve
 from sknonlin.profile import N_LISTED, check_labels
 
-RANKS = (16,)
 BATCH_CONSTRAINTS = {
-    "batch_size": [Interval(Integral, 4, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 4, None, closed="left")],
     "n_batches": [Interval(Integral, 1, None, closed="left")],
 }
 # Answers, not errors, are read from it: they do not change with its last digits.
 COMPRESSION = NMFCompression(
-    max_iter=40, tol=1e-3, max_rows=1000, random_state=0, all_errors=False
+    max_iter=12, tol=1e-3, max_rows=1000, random_state=0, all_errors=False
 )
 
 
@@ -61,10 +60,13 @@ class NonlinearityMonitor:
         Their labels, as in :func:`layer_profile`.
     layers : "relu" or list of str, default="relu"
         As in :func:`layer_profile`.
-    ranks : iterable of int, default=(16,)
-        Increasing ranks; the score is the area under its curve over them.
-    batch_size : int, default=400
-        Samples in a batch; the training set's number where it has fewer.
+    ranks : "auto" or iterable of int, default="auto"
+        Increasing ranks; the score is the area under its curve over them. ``"auto"`` is
+        one and a half times the number of classes, or a quarter of the samples of a half
+        where that is less.
+    batch_size : "auto" or int, default="auto"
+        Samples in a batch; the training set's number where it has fewer. ``"auto"`` is a
+        tenth of the training set, at least 300 and at most 1,000.
     n_batches : int, default=1
         Batches, whose scores are averaged; as many as there are samples for.
     random_state : int, RandomState instance or None, default=0
@@ -106,7 +108,7 @@ class NonlinearityMonitor:
     @validate_params(
         {
             "layers": [StrOptions({"relu"}), "array-like"],
-            "ranks": ["array-like"],
+            "ranks": [StrOptions({"auto"}), "array-like"],
             **BATCH_CONSTRAINTS,
             "random_state": ["random_state"],
         },
@@ -118,20 +120,25 @@ class NonlinearityMonitor:
         y,
         *,
         layers="relu",
-        ranks=RANKS,
-        batch_size=400,
+        ranks="auto",
+        batch_size="auto",
         n_batches=1,
         random_state=0,
     ):
         y = check_labels(X, y)
         self.layers = layers
-        self.ranks = check_ranks(ranks)
         seed = check_random_state(random_state).randint(2**31 - 1)
         shape = halves_shape(len(y), batch_size, n_batches)
         chosen = choose(len(y), math.prod(shape), seed)
         self._batches = np.random.default_rng(seed).permutation(len(chosen)).reshape(shape)
         self._samples, self._chosen, self.y = X, chosen, y[chosen]
+        self.ranks = self._auto_ranks() if isinstance(ranks, str) else check_ranks(ranks)
         self.scores_, self.layer_scores_ = [], []
+
+    def _auto_ranks(self):
+        """One rank that has room for what classes share, and for little more."""
+        n_classes = len(np.unique(self.y))
+        return [max(1, min(3 * n_classes // 2, self._batches.shape[2] // 4))]
 
     def _network(self, net):
         """Wrap a network; keep the samples on its device, and nothing else of X."""
@@ -253,6 +260,8 @@ def halves_shape(n_samples, batch_size, n_batches):
     ValueError
         If there are not four samples.
     """
+    if isinstance(batch_size, str):
+        batch_size = min(max(n_samples // 10, 300), 1000)
     half = min(batch_size, n_samples) // 2
     if half < 2:
         raise ValueError(

@@ -15,6 +15,7 @@ from skorch.callbacks import Checkpoint, EarlyStopping
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
+from sknonlin import nmf_path, nnls
 from sknonlin.callbacks import NonlinearityMonitor, NonlinearityScoring
 from sknonlin.datasets import make_noisy_labels
 
@@ -282,6 +283,71 @@ def test_monitor_in_a_loop_gives_what_the_callback_gives(digits):
     assert set(monitor.layer_scores_[0]) == {"relu", "relu:2"}
     assert net.module_.training
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("n_samples", [600, 3500])
+def test_callback_and_monitor_choose_the_same_samples(digits, n_samples):
+    X, y = (np.resize(part, (n_samples, *part.shape[1:])) for part in digits)
+    net = fit(make_net(NonlinearityScoring(), max_epochs=1), X, y)
+    score = NonlinearityMonitor(X, y).update(net)
+    assert score == pytest.approx(net.history[-1, "nmf_auc"])
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_classes", "half", "ranks"),
+    [
+        (100, 10, 50, [12]),
+        (2000, 10, 150, [15]),
+        (8000, 2, 400, [3]),
+        (20000, 99, 500, [125]),
+    ],
+)
+def test_automatic_sizes(n_samples, n_classes, half, ranks):
+    y = np.arange(n_samples) % n_classes
+    monitor = NonlinearityMonitor(np.zeros((n_samples, 1)), y)
+    assert monitor._batches.shape == (1, 2, half)
+    assert monitor.ranks == ranks
+
+
+def test_layers_that_lose_nothing_at_the_rank_keep_their_accuracy(digits):
+    net = fit(make_net(), *digits)
+    scores = NonlinearityMonitor(*digits, ranks=[32], batch_size=300)
+    accuracy = scores.update(net)
+    assert set(scores.layer_scores_[0].values()) == {accuracy}
+    predicted = net.predict(digits[0])
+    assert accuracy == pytest.approx((predicted == digits[1]).mean(), abs=0.05)
+
+
+def test_a_half_is_put_on_the_components_of_the_other(digits):
+    """The score of the last layer against its definition, from the public functions."""
+    net = fit(make_net(max_epochs=5, module__n_hidden=64), *digits).module_
+    net.eval()
+    monitor = NonlinearityMonitor(*digits, ranks=[6])
+    monitor.update(net)
+    halves = torch.from_numpy(monitor._batches[0])
+    X, y = monitor._samples, torch.from_numpy(monitor.y)
+    right, kept = [], []
+    with torch.no_grad():
+        A = torch.relu(net.second(torch.relu(net.first(X))))
+        for own, other in (halves, halves.flip(0)):
+            (H,) = nmf_path(A[other], [6], max_iter=12, tol=1e-3).components
+            kept.append(net.last(nnls(A[own], H) @ H).argmax(1) == y[own])
+            right.append(net.last(A[own]).argmax(1) == y[own])
+    right, kept = torch.cat(right).double().mean(), torch.cat(kept).double().mean()
+    expected = (kept * kept / right).item()
+    assert expected < right - 0.1
+    assert monitor.layer_scores_[0]["relu:2"] == pytest.approx(expected, abs=0.03)
+
+
+def test_a_network_that_is_always_wrong_scores_zero(digits):
+    net = fit(make_net(max_epochs=30), *digits)
+    monitor = NonlinearityMonitor(digits[0], (digits[1] + 5) % 10)
+    assert monitor.update(net) < 0.05
+
+
+def test_too_few_samples_for_two_halves(digits):
+    with pytest.raises(ValueError, match="X has 3 samples; two halves"):
+        NonlinearityMonitor(digits[0][:3], digits[1][:3])
 
 
 def test_monitor_checks_lengths(digits):
