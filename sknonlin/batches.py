@@ -32,7 +32,7 @@ def draw_batches(index, batch_size, n_batches, rng):
 
 
 def make_batches(codes, batch_size, n_batches, *, by_class=True, random_state=None):
-    """Batches of one class each, or of all classes mixed.
+    """Draw batches of one class each, or of all classes mixed.
 
     Parameters
     ----------
@@ -72,12 +72,18 @@ def make_batches(codes, batch_size, n_batches, *, by_class=True, random_state=No
 
 
 def make_reference_batches(codes, batch_size, n_batches, *, random_state=None):
-    """Mixed batches that are as large as those of :func:`make_batches`, class by class.
+    """Draw mixed batches as large as those of :func:`make_batches`, class by class.
 
     Parameters
     ----------
-    codes, batch_size, n_batches, random_state
-        As in :func:`make_batches`.
+    codes : ndarray of int of shape (n_samples,)
+        The class of every sample, from 0.
+    batch_size : int
+        Samples in a batch; a class with fewer has batches of its own size.
+    n_batches : int
+        Batches for every class.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draw.
 
     Returns
     -------

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def area_weights(ranks):
-    """Weights whose inner product with a curve is its area, on a unit-wide axis.
+    """Give the weights whose inner product with a curve is its area, on a unit-wide axis.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def area_weights(ranks):
 
 
 def area_under_curve(ranks, values):
-    """Area under curves over the rank, divided by the width of the grid.
+    """Give the area under curves over the rank, divided by the width of the grid.
 
     A curve of values in [0, 1] has an area in [0, 1], whatever the grid.
 

@@ -1,4 +1,4 @@
-"""Real images with their labels, and label noise of the usual kinds."""
+"""Images and spoken digits with their labels, and label noise of the usual kinds."""
 
 import gzip
 import pathlib
@@ -12,6 +12,10 @@ from sklearn.datasets import load_digits as load_digits_of_sklearn
 from sklearn.utils import Bunch, check_array, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_consistent_length
+
+from sknonlin._spoken_digits import make_spoken_digits
+
+__all__ = ["load_digits", "load_fashion_mnist", "make_noisy_labels", "make_spoken_digits"]
 
 FASHION_MNIST_FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_NAMES = (

@@ -110,7 +110,7 @@ class MemorizationDetector(
         name ``"input"``; they sum to 1.
     n_features_in_ : int
         Number of features seen in ``fit``, where X is an array.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where X has names that are all strings.
 
     See Also

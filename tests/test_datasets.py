@@ -1,13 +1,22 @@
 """Real data and label noise."""
 
 import gzip
+import io
+import shutil
+import wave
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 
-from sknonlin import datasets
-from sknonlin.datasets import load_digits, load_fashion_mnist, make_noisy_labels
+from sknonlin import _spoken_digits, datasets
+from sknonlin._spoken_digits import fit_into_a_second
+from sknonlin.datasets import (
+    load_digits,
+    load_fashion_mnist,
+    make_noisy_labels,
+    make_spoken_digits,
+)
 
 KINDS = ["uniform", "flip", "pairwise", "feature"]
 Y = np.repeat(np.arange(5), 400)
@@ -66,6 +75,78 @@ def test_fashion_mnist_from_openml(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "fetch_openml", fails)
     with pytest.raises(OSError, match="dataset-fashion-mnist, or name the folder"):
         load_fashion_mnist()
+
+
+def test_a_second_with_the_word_in_its_middle():
+    rate = 22050
+    tone = np.sin(np.arange(rate // 2) * 0.3)
+    sound = np.concatenate([np.zeros(rate // 4), 900 * tone, np.zeros(rate)])
+    second = fit_into_a_second(sound, rate)
+    assert second.dtype == np.int16
+    assert second.shape == (8000,)
+    assert np.abs(second).max() == 2**15 - 1
+    loud = np.flatnonzero(np.abs(second) > 1000)
+    assert loud[0] == pytest.approx(2000, abs=20)
+    assert loud[-1] == pytest.approx(6000, abs=20)
+    assert np.abs(fit_into_a_second(np.tile(tone, 4), rate)[:9]).max() > 1000  # cut
+
+
+@pytest.fixture
+def espeak(monkeypatch):
+    """Count the words spoken; where espeak-ng is missing, tones stand in for them."""
+    spoken = []
+
+    def tone(command, **settings):
+        spoken.append(command)
+        digit = _spoken_digits.WORDS.index(command[-1])
+        sound = io.BytesIO()
+        with wave.open(sound, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(22050)
+            wave_form = np.sin(np.arange(9000) * (0.01 + 0.01 * digit)) * 9999
+            file.writeframes(wave_form.astype("<i2").tobytes())
+        return type("Completed", (), {"stdout": sound.getvalue()})
+
+    def counted(command, **settings):
+        spoken.append(command)
+        return run(command, **settings)
+
+    run = _spoken_digits.subprocess.run
+    missing = shutil.which("espeak-ng") is None
+    monkeypatch.setattr(_spoken_digits.subprocess, "run", tone if missing else counted)
+    if missing:
+        monkeypatch.setattr(_spoken_digits.shutil, "which", lambda name: name)
+    return spoken
+
+
+def test_spoken_digits(espeak, tmp_path):
+    digits = make_spoken_digits(20, data_home=tmp_path)
+    assert len(espeak) == 20
+    assert digits.data.shape == (20, 8000)
+    assert digits.data.dtype == np.float32
+    assert np.abs(digits.data).max(1) == pytest.approx(1)
+    assert np.bincount(digits.target).tolist() == [2] * 10
+    assert len(set(digits.voices)) > 5
+    assert digits.speeds.min() >= 110
+    assert digits.pitches.max() <= 90
+    said = {(command[-1], command[2]) for command in espeak}
+    words = digits.target_names[digits.target]
+    assert said == set(zip(words, digits.voices, strict=True))
+    data, target = make_spoken_digits(20, data_home=tmp_path, return_X_y=True)
+    assert len(espeak) == 20  # kept
+    assert np.array_equal(data, digits.data)
+    assert np.array_equal(target, digits.target)
+    other = make_spoken_digits(20, 1, data_home=str(tmp_path))
+    assert not np.array_equal(other.voices, digits.voices)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_no_espeak(tmp_path, monkeypatch):
+    monkeypatch.setattr(_spoken_digits.shutil, "which", lambda name: None)
+    with pytest.raises(OSError, match="apt-get install espeak-ng"):
+        make_spoken_digits(10, data_home=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", KINDS)

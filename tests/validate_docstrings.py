@@ -8,7 +8,10 @@ from numpydoc.validate import validate
 from skorch.callbacks import Callback
 
 import sknonlin
+import sknonlin.batches
 import sknonlin.callbacks
+import sknonlin.curves
+import sknonlin.datasets
 import sknonlin.inspection
 
 # Not asked for: extended summaries, See Also and Examples sections everywhere, the
@@ -17,13 +20,18 @@ import sknonlin.inspection
 IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
 
 
-MODULES = (sknonlin, sknonlin.callbacks, sknonlin.inspection)
+MODULES = (sknonlin, sknonlin.callbacks, sknonlin.datasets, sknonlin.inspection)
 
 
 def public_names():
     yield from (
         "sknonlin.metrics.memorization_scorer",
         "sknonlin.metrics.neg_memorization_scorer",
+        "sknonlin.curves.area_under_curve",
+        "sknonlin.curves.area_weights",
+        "sknonlin.batches.draw_batches",
+        "sknonlin.batches.make_batches",
+        "sknonlin.batches.make_reference_batches",
     )
     for module in MODULES:
         for name in module.__all__:
