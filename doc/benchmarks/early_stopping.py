@@ -10,16 +10,17 @@ all images:
 
 * last epoch;
 * `nmf_auc`: sknonlin's NonlinearityScoring, as it comes, under skorch's EarlyStopping;
-* Label Wave (Yuan, Feng & Liu 2024): fewest predictions changed since the epoch before, from
-  the third epoch on;
+* Label Wave (Yuan, Feng & Liu 2024): fewest predictions changed since the epoch before,
+  from the third epoch on;
 * gradient disparity (Forouzesh & Thiran 2021): its smallest value; or the epoch in which it
   rose for the fifth time, as its authors stop;
 * training loss: its plateau, by skorch's EarlyStopping.
 
 The two with a validation split train on 80 % of the images. skorch's EarlyStopping has a
 patience of 10 epochs everywhere and loads the best epoch. The definition of `nmf_auc` was
-chosen on digits and on Fashion-MNIST's rows 0 to 9,999 (`fashion`); `confirm` are rows 10,000
-to 19,999, looked at once.
+chosen on digits and on Fashion-MNIST's rows 0 to 9,999 (`fashion`), and its last part, the
+comparison of two measurements, after a look at some trainings on rows 10,000 to 19,999; so
+`confirm` are rows 20,000 to 29,999, looked at once.
 """
 
 import argparse
@@ -138,7 +139,7 @@ def overview(lost):
 
 
 def kind(setting):
-    """Data, training images and architecture of a setting."""
+    """Return the data, training images and architecture of a setting."""
     return setting.data, setting.n_train, setting.architecture
 
 
@@ -213,9 +214,9 @@ def main():
     confirmed = {s: v for s, v in lost.items() if s.data == "confirm"}
     text = (
         "# Early stopping without validation data\n\n"
-        "Written by `early_stopping.py`, which says what the rules are. Numbers are points of "
-        "test accuracy of the epoch kept, less those of the best epoch of the training on all "
-        f"images; means over {len(networks.SEEDS)} seeds. {len(lost)} trainings.\n\n"
+        "Written by `early_stopping.py`, which says what the rules are. Numbers are points "
+        "of test accuracy of the epoch kept, less those of the best epoch of the training "
+        f"on all images; means over {len(networks.SEEDS)} seeds. {len(lost)} trainings.\n\n"
         "## All trainings\n\n"
         f"{overview(lost)}\n"
         f"## Confirmed on rows that nothing was chosen on ({len(confirmed)} trainings)\n\n"
