@@ -18,12 +18,11 @@ from tables import table, versions
 HERE = pathlib.Path(__file__).parent
 N_RUNS = 9
 PACKAGES = ("sknonlin", "torch", "scikit-learn", "skorch", "scipy", "numpy", "tqdm")
+MODULES = ("callbacks", "metrics", "datasets", "inspection")
 COMMANDS = {
     "its dependencies": "import numpy, scipy, sklearn, torch, skorch, tqdm.auto",
     "sknonlin": "import sknonlin",
-    "sknonlin.callbacks, .metrics, .datasets, .inspection": (
-        "import sknonlin.callbacks, sknonlin.metrics, sknonlin.datasets, sknonlin.inspection"
-    ),
+    "all its modules": "import " + ", ".join(f"sknonlin.{name}" for name in MODULES),
 }
 
 
