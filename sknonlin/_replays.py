@@ -21,7 +21,8 @@ CHECK = {
     "negative": (
         "The activations of layer {name!r} are negative (down to {low:.3g}), as those of "
         "GELU, SiLU or LeakyReLU can be; non-negative factorization needs the outputs of a "
-        "ReLU. Use compression='pca', which accepts any sign, or other layers."
+        "ReLU. Name other layers, or, where there is the choice, use compression='pca', "
+        "which accepts any sign."
     ),
 }
 
