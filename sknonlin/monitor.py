@@ -71,7 +71,8 @@ class NonlinearityMonitor:
     ranks : "auto" or iterable of int, default="auto"
         Increasing ranks; the score is the area under its curve over them. ``"auto"`` is
         one and a half times the number of classes, or a quarter of the samples of a half
-        where that is less.
+        where that is less. A layer with fewer units than four thirds of a rank counts as
+        one that loses nothing.
     batch_size : "auto" or int, default="auto"
         Samples in a batch; the training set's number where it has fewer. ``"auto"`` is a
         tenth of the training set, at least 300 and at most 1,000. Where the activations of

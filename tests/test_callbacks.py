@@ -340,9 +340,10 @@ def test_automatic_sizes(n_samples, n_classes, half, ranks):
     assert monitor.ranks == ranks
 
 
-def test_layers_that_lose_nothing_at_the_rank_keep_their_accuracy(digits):
+@pytest.mark.parametrize("rank", [24, 32])
+def test_layers_that_lose_nothing_at_the_rank_keep_their_accuracy(digits, rank):
     net = fit(make_net(), *digits)
-    scores = NonlinearityMonitor(*digits, ranks=[32], batch_size=300)
+    scores = NonlinearityMonitor(*digits, ranks=[rank], batch_size=300)
     accuracy = scores.update(net)
     assert set(scores.layer_scores_[0].values()) == {accuracy}
     predicted = net.predict(digits[0])
