@@ -30,6 +30,7 @@ import pathlib
 import early_stopping_runs
 import networks
 import numpy as np
+from scipy.stats import wilcoxon
 from tables import table, versions
 
 HERE = pathlib.Path(__file__).parent
@@ -138,6 +139,19 @@ def overview(lost):
     return table(["rule", *(label(k) for k in kinds), "all"], rows)
 
 
+def pairs_table(lost):
+    """Trainings on which the rule did better and worse than another, and the test."""
+    rows = []
+    ours = np.array([v[OURS] for v in lost.values()])
+    for name in RULES.keys() - {OURS}:
+        other = np.array([v[name] for v in lost.values()])
+        p = wilcoxon(ours, other).pvalue
+        better, worse = (ours > other).sum(), (ours < other).sum()
+        rows.append([name, better, worse, f"{np.mean(ours - other):+.2f}", f"{p:.1g}"])
+    head = ["against", "better", "worse", "mean difference", "p (Wilcoxon)"]
+    return table(head, sorted(rows, key=lambda row: list(RULES).index(row[0])))
+
+
 def kind(setting):
     """Return the data, training images and architecture of a setting."""
     return setting.data, setting.n_train, setting.architecture
@@ -147,17 +161,6 @@ def label(kind):
     """Write a kind in words."""
     data, n_train, architecture = kind
     return f"{data} {n_train:,} {architecture}"
-
-
-def cost_table(runs):
-    """Seconds of a measurement and of an epoch, medians over the trainings."""
-    rows = []
-    for k in sorted({kind(s) for s in runs}):
-        rows_of = [r for s, f in runs.items() if kind(s) == k for r in f["whole"][1:]]
-        scoring = np.median([row["scoring_dur"] for row in rows_of])
-        epoch = np.median([row["dur"] for row in rows_of])
-        rows.append([label(k), f"{epoch:.2f}", f"{scoring:.3f}", f"{scoring / epoch:.0%}"])
-    return table(["trainings", "epoch, s", "measurement, s", "share"], rows)
 
 
 def worst_lines(runs, lost):
@@ -219,6 +222,7 @@ def main():
         f"on all images; means over {len(networks.SEEDS)} seeds. {len(lost)} trainings.\n\n"
         "## All trainings\n\n"
         f"{overview(lost)}\n"
+        f"## {OURS} against the others, training by training\n\n{pairs_table(lost)}\n"
         f"## Confirmed on rows that nothing was chosen on ({len(confirmed)} trainings)\n\n"
         f"{rules_table(confirmed)}\n"
         f"## What the score was tuned on ({len(tuned)} trainings)\n\n"
@@ -229,10 +233,7 @@ def main():
         text += f"## {architecture.upper()}s ({len(own)} trainings)\n\n{rules_table(own)}\n"
     text += (
         f"## The worst trainings of `nmf_auc`\n\n{worst_lines(runs, lost)}\n\n"
-        "## Cost of a measurement\n\n"
-        "Medians of epochs in skorch on one thread, while another training ran beside; see "
-        "`early_stopping_cost.md` for a quiet machine and 60,000 images.\n\n"
-        f"{cost_table(runs)}\n{versions(*PACKAGES)}.\n"
+        f"{versions(*PACKAGES)}. What a measurement costs: `early_stopping_cost.md`.\n"
     )
     (HERE / "early_stopping.md").write_text(text)
     draw(runs, HERE / "early_stopping.png")
