@@ -119,8 +119,8 @@ class Pass:
 
     def _learn_stack(self, names):
         """Errors and components of layers of one shape, one layer after the other."""
-        X = torch.cat([self.matrices[name] for name in names])
-        stack = MatrixStack(X, self.settings.device)
+        X = [self.matrices[name] for name in names]
+        stack = MatrixStack(X[0] if len(X) == 1 else torch.cat(X), self.settings.device)
         try:
             return self.settings.compression.learn(stack, self.settings.ranks)[:2]
         except ValueError:
