@@ -216,22 +216,29 @@ def area_sections(areas):
                 yield areas_table(areas, curve, batches, extent)
 
 
-def page(trained, areas):
-    """Write the page."""
-    found = readings(areas)
+def introduction(trained):
+    """Say what was measured."""
     n_seeds = trained.groupby([*NETWORK, "p"]).size()
     seeds = "-".join(str(n) for n in sorted({n_seeds.min(), n_seeds.max()}))
-    sections = [
-        "# Label noise from 0 to 1\n",
+    return (
         "Written by `label_noise.py` from the measurements of `label_noise_runs.py`: "
         f"{len(trained)} networks of four ReLU layers, {seeds} seeds for each p, trained "
         f"on {runs.N_TRAIN:,} samples until every label fitted. `images` are those of "
-        "Fashion-MNIST, rows 20,000 to 29,999 of its training set, which nothing else here was chosen on; `audio` are "
-        "spectrograms of words from zero to nine, synthesized with espeak-ng, tested on "
-        "timbres that were not trained on. A share p of the labels is redrawn from all ten "
-        "classes. Areas are over ranks 1 to 32; single-class batches are one of 50 samples "
-        "for each label given, mixed ones ten of 50. [What it says](index.md) has the "
-        "figures.\n",
+        "Fashion-MNIST, rows 20,000 to 29,999 of its training set, on which nothing was "
+        "chosen; `audio` are spectrograms of words from zero to nine, synthesized with "
+        "espeak-ng, tested on timbres that were not trained on. A share p of the labels is "
+        "redrawn from all ten classes. Areas are over ranks 1 to 32; single-class batches "
+        "are one of 50 samples for each label given, mixed ones ten of 50. "
+        "[What it says](index.md) has the figures.\n"
+    )
+
+
+def page(trained, areas):
+    """Write the page."""
+    found = readings(areas)
+    sections = [
+        "# Label noise from 0 to 1\n",
+        introduction(trained),
         "## The networks\n",
         "Test accuracy, on the true labels.\n",
         trained_table(trained),
