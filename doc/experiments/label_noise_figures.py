@@ -79,11 +79,10 @@ def detectors_figure(found, path):
         of = found[(found.data == kind[0]) & (found.architecture == kind[1])]
         for compression, (label, color, marker) in COMPRESSIONS.items():
             rho = of[of.compression == compression].set_index("reading").rho
-            if len(rho):
-                at = np.arange(len(names)) + places[compression]
-                axis.plot(rho[names], at, marker, ms=5, color=color, label=label)
+            at = np.array([names.index(name) for name in rho.index]) + places[compression]
+            axis.plot(rho, at, marker, ms=5, color=color, label=label)
         axis.axvline(0, color="0.6", lw=0.8)
-        axis.set(xlim=(-1.08, 1.08))
+        axis.set(xlim=(-1.08, 1.08), ylim=(-0.5, len(names) - 0.5))
         axis.set_xlabel("rank correlation with p", fontsize=8.5)
         axis.set_yticks(range(len(names)), names, fontsize=8.5)
         for edge in np.arange(len(names) - 1) + 0.5:

@@ -17,6 +17,7 @@ import pathlib
 import sys
 import time
 
+import numpy as np
 import torch
 from joblib import Parallel, delayed
 
@@ -25,10 +26,13 @@ from sknonlin import layer_profile
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
 import networks
 
-DATA, ARCHITECTURES, N_TRAIN = ("images", "audio"), ("cnn", "mlp"), 1000
-COMPRESSIONS = ("nmf", "pca", "ablation")
-BATCHES = {"single": {}, "mixed": {"by_class": False, "n_batches": 10}}
-EXTENTS = {"layer": {}, "cumulative": {"cumulative": True}}
+DATA, ARCHITECTURES, N_TRAIN = ("images", "audio"), ("cnn", "mlp"), 400
+SIZES = {"batch_size": 30, "max_rows": 1000}  # both smaller than the defaults
+BATCHES = {"single": {}, "mixed": {"by_class": False, "n_batches": 5}}
+EXTENTS = {
+    "layer": ("nmf", "pca", "ablation"),  # the compressions measured so
+    "cumulative": ("nmf",),
+}
 
 
 def settings():
@@ -55,16 +59,25 @@ def accuracy(network, X, y):
 
 
 def profiles(network, X, y):
-    """Areas of all layers, for every compression, kind of batches and extent."""
+    """Areas of all layers, for every extent, kind of batches and compression."""
     rows = []
-    for compression, batches, extent in itertools.product(COMPRESSIONS, BATCHES, EXTENTS):
-        kind = {"compression": compression, **BATCHES[batches], **EXTENTS[extent]}
-        profile = layer_profile(network, X, y, random_state=0, **kind)
-        areas = zip(profile.error_auc.tolist(), profile.accuracy_auc.tolist(), strict=True)
-        rows += [
-            (compression, batches, extent, layer, *pair)
-            for layer, pair in enumerate(areas, start=1)
-        ]
+    for extent, batches in itertools.product(EXTENTS, BATCHES):
+        for compression in EXTENTS[extent]:
+            profile = layer_profile(
+                network,
+                X,
+                y,
+                compression=compression,
+                cumulative=extent == "cumulative",
+                random_state=0,
+                **SIZES,
+                **BATCHES[batches],
+            )
+            areas = np.stack([profile.error_auc, profile.accuracy_auc], axis=1)
+            rows += [
+                (compression, batches, extent, layer, *pair)
+                for layer, pair in enumerate(areas.tolist(), start=1)
+            ]
     return rows
 
 
