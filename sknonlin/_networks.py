@@ -13,6 +13,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.utils import multi_indexing, to_tensor
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from sknonlin._labels import positions
@@ -48,6 +49,11 @@ class Network:
     def __init__(self, module):
         self.module = unwrapped(module)
         tensors = [*self.module.parameters(), *self.module.buffers()]
+        if any(map(is_lazy, tensors)):
+            raise ValueError(
+                "The network has lazy modules without weights yet. Run one batch through "
+                "it first (in skorch: net.initialize(), then net.module_(batch))."
+            )
         self.device = tensors[0].device if tensors else torch.device("cpu")
         floating = [t.dtype for t in tensors if t.is_floating_point()]
         self.dtype = floating[0] if floating else torch.float32
@@ -93,8 +99,10 @@ class SkorchNetwork(Network):
     """The network of a fitted skorch net."""
 
     def __init__(self, net):
-        check_is_fitted(net, "module_")
-        super().__init__(net.module_)
+        check_is_fitted(net, [f"{name}_" for name in net._modules] or "module_")
+        modules = {name: getattr(net, f"{name}_") for name in net._modules}
+        one = len(modules) == 1
+        super().__init__(*modules.values() if one else [nn.ModuleDict(modules)])
         self.net = net
 
     def run(self, batch):

@@ -153,7 +153,12 @@ class Capture:
     def _prepared(self):
         module = self.network.module
         modes = [(m, m.training) for m in module.modules()]
-        buffers = [(b, b.detach().clone()) for b in module.buffers()]
+        buffers = [
+            (m._buffers, name, b, b.detach().clone())
+            for m in module.modules()
+            for name, b in m._buffers.items()
+            if b is not None
+        ]
         device = self.network.device
         fast_path = torch.backends.mha.get_fastpath_enabled()
         try:
@@ -170,7 +175,8 @@ class Capture:
             torch.backends.mha.set_fastpath_enabled(fast_path)
             for m, training in modes:
                 m.training = training
-            for buffer, before in buffers:
+            for slots, name, buffer, before in buffers:
+                slots[name] = buffer  # a network may put another one in its place
                 if not torch.equal(buffer, before):
                     buffer.data.copy_(before)
 
@@ -267,7 +273,7 @@ def no_relu_message(modules):
         "The network has no ReLU call"
         + (f"; its activations are {', '.join(others)}" if others else "")
         + ". Name the modules to look at in layers=[...]; where their outputs can be "
-        "negative, with compression='pca'."
+        "negative, and there is the choice, with compression='pca'."
     )
 
 

@@ -5,13 +5,18 @@ import warnings
 from numbers import Integral
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
+from torch.utils._pytree import tree_map
 from torch.utils.data import IterableDataset, Subset
 
-from sknonlin._networks import first_of
 from sknonlin._replays import NotFiniteError
 from sknonlin.monitor import (
     BATCH_CONSTRAINTS,
@@ -22,6 +27,16 @@ from sknonlin.monitor import (
 )
 
 __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
+
+CONSTRAINTS = {
+    "name": [str],
+    "layers": [StrOptions({"relu"}), "array-like"],
+    "every": [Interval(Integral, 1, None, closed="left")],
+    "unit": [StrOptions({"epoch", "batch"})],
+    "ranks": [StrOptions({"auto"}), "array-like"],
+    **BATCH_CONSTRAINTS,
+    "random_state": ["random_state"],
+}
 
 
 class NonlinearityScoring(Callback):
@@ -61,8 +76,12 @@ class NonlinearityScoring(Callback):
 
     Notes
     -----
-    The training is the same, to the last bit, as without it. Where activations are NaN or
-    infinite it warns once, writes NaN, and the training goes on.
+    The training is the same, to the last bit, as without it, unless the network or the
+    dataset keeps a random state or a count of its own. Where activations or outputs are
+    NaN or infinite it warns once, writes NaN, and the training goes on.
+
+    Scores measured further apart are lower, as more answers change in between: those of
+    another ``every`` or ``unit`` are not comparable.
 
     Examples
     --------
@@ -109,37 +128,48 @@ class NonlinearityScoring(Callback):
 
     def initialize(self):
         """Check the parameters, and forget what was seen before."""
-        check_schedule(
-            every=self.every,
-            unit=self.unit,
-            batch_size=self.batch_size,
-            n_batches=self.n_batches,
+        validate_parameter_constraints(
+            CONSTRAINTS,
+            {name: getattr(self, name) for name in CONSTRAINTS},
+            type(self).__name__,
         )
         self.best_score_ = -np.inf
         self.warned_ = False
-        self._forget()
+        self.monitor_ = None
+        self.count_ = 0
+        self.columns_ = {}
         return self
 
-    def _forget(self):
-        self.monitor_ = None
-        self._count = 0
-        self._columns = {}
+    def __getstate__(self):
+        """Leave out the samples, also in the middle of a training."""
+        return self.__dict__ | {"monitor_": None}
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Begin anew, also where the training goes on from an earlier one."""
-        self._forget()
+        """Begin with new samples; go on from the best score of a history that there is."""
+        self.monitor_ = None
+        best = [row[self.name] for row in net.history if row.get(f"{self.name}_best")]
+        self.best_score_ = best[-1] if best else -np.inf
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Let go of the samples, which need not be pickled."""
-        self._forget()
+        """Let go of the samples."""
+        self.monitor_ = None
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Before the first epoch, choose the samples, check and measure the network."""
+        """Before the first epoch, choose the samples and measure the network."""
         if self.monitor_ is not None:
             return
-        n_samples = length_of(dataset_train)
+        self.monitor_ = self._make_monitor(net, dataset_train)
+        kept = self.columns_
+        self._measure(net)  # what the next measurement is compared with
+        self.columns_ = kept or self.columns_
+
+    def _make_monitor(self, net, dataset):
+        """Monitor on samples of the training data, as the net's own iterator has them."""
+        n_samples = length_of(dataset)
         shape = halves_shape(n_samples, self.batch_size, self.n_batches)
-        X, y = self._chosen_samples(net, dataset_train, n_samples, math.prod(shape))
+        random_state = as_seed(self.random_state)
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        X, y = samples_of(net, dataset, choose(n_samples, math.prod(shape), seed))
         monitor = NonlinearityMonitor(
             X,
             y,
@@ -147,63 +177,45 @@ class NonlinearityScoring(Callback):
             ranks=self.ranks,
             batch_size=2 * shape[2],
             n_batches=shape[0],
-            random_state=self.random_state,
+            random_state=random_state,
         )
         monitor.keep_as_taken()
-        monitor.check(net)
-        self.monitor_ = monitor
-        self._measure(net)  # what the first epoch is compared with
-
-    def _chosen_samples(self, net, dataset, n_samples, n_chosen):
-        """Training samples and labels, as the net's own iterator hands them out."""
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        index = choose(n_samples, n_chosen, seed)
-        settings = net.get_params_for("iterator_valid") | {"batch_size": len(index)}
-        with random_states_kept():
-            batch = first_of(
-                net.iterator_valid(Subset(dataset, index.tolist()), **settings)
-            )
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise ValueError(
-                "NonlinearityScoring needs the labels of the training data: its dataset "
-                "must give pairs of a sample and its label."
-            )
-        return batch
+        return monitor
 
     def _measure(self, net):
         """Measure, and keep the columns to write."""
         try:
             score = self.monitor_.update(net)
+            layers = self.monitor_.layer_scores_[-1]
         except NotFiniteError as error:
             if not self.warned_:
-                warnings.warn(f"{self.name} is NaN from now on. {error}", stacklevel=2)
+                message = f"{self.name} is NaN where it cannot be measured. {error}"
+                warnings.warn(message, stacklevel=2)
                 self.warned_ = True
-            self._columns = dict.fromkeys(self._columns, np.nan) | {self.name: np.nan}
-            return
-        layers = self.monitor_.layer_scores_[-1]
-        self._columns = {self.name: score} | {
-            f"{self.name}_{layer}": area for layer, area in layers.items()
+            score, layers = np.nan, dict.fromkeys(self.monitor_.layer_names_, np.nan)
+        self.columns_ = {self.name: score} | {
+            f"{self.name}_{layer}": value for layer, value in layers.items()
         }
 
     def _due(self):
-        self._count += 1
-        return (self._count - 1) % self.every == 0
+        self.count_ += 1
+        return (self.count_ - 1) % self.every == 0
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         """Measure after every so many training batches, if so asked."""
         if training and self.unit == "batch" and self._due():
             self._measure(net)
-            net.history.record_batch(self.name, self._columns[self.name])
+            net.history.record_batch(self.name, self.columns_[self.name])
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Measure, if it is time, and write the columns."""
         if self.unit == "epoch" and self._due():
             self._measure(net)
-        for column, value in self._columns.items():
+        for column, value in self.columns_.items():
             net.history.record(column, value)
-        best = bool(self._columns[self.name] > self.best_score_)
+        best = bool(self.columns_[self.name] > self.best_score_)
         if best:
-            self.best_score_ = self._columns[self.name]
+            self.best_score_ = self.columns_[self.name]
         net.history.record(f"{self.name}_best", best)
 
 
@@ -225,13 +237,46 @@ def length_of(dataset):
     return get_len(dataset)
 
 
-@validate_params(
-    {
-        "every": [Interval(Integral, 1, None, closed="left")],
-        "unit": [StrOptions({"epoch", "batch"})],
-        **BATCH_CONSTRAINTS,
-    },
-    prefer_skip_nested_validation=True,
-)
-def check_schedule(*, every, unit, batch_size, n_batches):
-    """Refuse a schedule of measurements that is none."""
+def as_seed(random_state):
+    """One number for both draws; None gives another each time, and draws from nothing."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] // 2)
+    if isinstance(random_state, Integral):
+        return random_state
+    return random_state.randint(2**31 - 1)
+
+
+def samples_of(net, dataset, index):
+    """Chosen samples of a training set and their labels, as tensors in one batch.
+
+    Raises
+    ------
+    ValueError
+        If the net's iterator cannot hand them out, or not with one label each.
+    """
+    try:
+        with random_states_kept(), torch.random.fork_rng(devices=[]):
+            batches = list(
+                net.get_iterator(Subset(dataset, index.tolist()), training=False)
+            )
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            "NonlinearityScoring reads its samples with the net's iterator_valid, which "
+            f"failed ({str(error).splitlines()[0]}). What iterator_train needs, as a "
+            "collate_fn, iterator_valid needs too."
+        ) from error
+    if not all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in batches):
+        raise ValueError(
+            "NonlinearityScoring needs the labels of the training data: its dataset "
+            "must give pairs of a sample and its label."
+        )
+    X, y = tree_map(lambda *parts: torch.cat(parts), *map(tuple, batches))
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(
+            f"NonlinearityScoring needs one label for each sample, but the targets of the "
+            f"training data have the shape {tuple(y.shape)}. Call a NonlinearityMonitor on "
+            "samples and labels of your own."
+        )
+    return X, y

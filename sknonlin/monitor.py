@@ -10,12 +10,13 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from skorch.utils import multi_indexing
+from torch.utils.data import IterableDataset
 
 from sknonlin._networks import Network, as_network
 from sknonlin._ranks import check_ranks
-from sknonlin._replays import Pass, PassSettings
+from sknonlin._replays import NotFiniteError, Pass, PassSettings
 from sknonlin._updates import FLOOR
-from sknonlin.activations import Capture
+from sknonlin.activations import Capture, pass_samples
 from sknonlin.compression import NMFCompression
 from sknonlin.curves import area_under_curve
 from sknonlin.profile import N_LISTED, check_labels
@@ -24,7 +25,8 @@ BATCH_CONSTRAINTS = {
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 4, None, closed="left")],
     "n_batches": [Interval(Integral, 1, None, closed="left")],
 }
-# Answers, not errors, are read from it: they do not change with its last digits.
+N_LEAST = 100  # samples of a batch, however large the activations are
+# Answers are read from it, not errors: they hardly change with more iterations.
 COMPRESSION = NMFCompression(
     max_iter=12, tol=1e-3, max_rows=1000, random_state=0, all_errors=False
 )
@@ -48,10 +50,10 @@ class NonlinearityMonitor:
     The samples, all classes mixed, are cut into two halves. One layer's activations are
     replaced by their non-negative approximation at a low rank [1]_, each half with the
     components learned from the other, and the rest of the network runs on. The layer's
-    score is the share of samples that still get the label given to them, times the share
-    of the right answers that survived; it rises while the network learns what samples
-    have in common, and falls when it gets more and more labels right that only the single
-    sample's own activations can tell.
+    score is the share of samples that get the label given to them, times the ratio of
+    this share to that without replacement (at most 1); it rises while the network learns
+    what samples have in common, and falls when it gets more and more labels right that
+    only the single sample's own activations can tell.
 
     The network's score is that of its weakest layer, averaged over this measurement and
     the one before, times the share of samples whose answer is the same in both [2]_:
@@ -69,10 +71,12 @@ class NonlinearityMonitor:
     ranks : "auto" or iterable of int, default="auto"
         Increasing ranks; the score is the area under its curve over them. ``"auto"`` is
         one and a half times the number of classes, or a quarter of the samples of a half
-        where that is less.
+        where that is less. A layer with fewer units than four thirds of a rank counts as
+        one that loses nothing.
     batch_size : "auto" or int, default="auto"
         Samples in a batch; the training set's number where it has fewer. ``"auto"`` is a
-        tenth of the training set, at least 300 and at most 1,000.
+        tenth of the training set, at least 300 and at most 1,000. Where the activations of
+        a batch would be more than 2**26 numbers, it is cut to that, but not below 100.
     n_batches : int, default=1
         Batches, whose scores are averaged; as many as there are samples for.
     random_state : int, RandomState instance or None, default=0
@@ -80,6 +84,10 @@ class NonlinearityMonitor:
 
     Attributes
     ----------
+    y : ndarray of shape (n_measured,)
+        The labels of the samples chosen.
+    layer_names_ : list of str
+        The layers that were found.
     scores_ : list of float
         What :meth:`update` returned, call by call.
     layer_scores_ : list of dict of str to float
@@ -89,6 +97,13 @@ class NonlinearityMonitor:
     ------
     ValueError
         If X and y have different lengths, or fewer than four samples.
+    TypeError
+        If samples cannot be chosen from X.
+
+    Notes
+    -----
+    Scores of measurements that lie further apart, in steps of the training, are not
+    comparable: more answers change in between.
 
     References
     ----------
@@ -134,6 +149,11 @@ class NonlinearityMonitor:
         n_batches=1,
         random_state=0,
     ):
+        if isinstance(X, IterableDataset):
+            raise TypeError(
+                f"X is a {type(X).__name__}, whose samples cannot be chosen. Collect some "
+                "of them first, and give those."
+            )
         y = check_labels(X, y)
         self.layers = layers
         seed = check_random_state(random_state).randint(2**31 - 1)
@@ -150,42 +170,18 @@ class NonlinearityMonitor:
         n_classes = len(np.unique(self.y))
         return [max(1, min(3 * n_classes // 2, self._batches.shape[2] // 4))]
 
-    def _network(self, net):
-        """Wrap a network; keep the samples on its device, and nothing else of X."""
-        network = as_network(net)
-        if self._chosen is not None:
-            with random_states_kept():
-                self._samples = network.take(self._samples, self._chosen.tolist())
-            self._chosen = None
-        return Taken(network)
-
     def keep_as_taken(self):
-        """Keep the samples as they are: they are tensors that the network took."""
+        """Keep the samples as they are: tensors that a network took, on its device."""
         self._samples = multi_indexing(self._samples, self._chosen)
         self._chosen = None
 
-    def check(self, net):
-        """Refuse a network that cannot be measured, before it is trained.
-
-        Parameters
-        ----------
-        net : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
-            As in :func:`layer_profile`; it need not be trained.
-
-        Raises
-        ------
-        ValueError
-            If it has no ReLU, or not the layers named; if it does not classify, or does
-            not know the labels.
-        """
-        network = self._network(net)
-        with self._capture(network) as capture:
-            if network.codes(capture.output) is None:
-                raise ValueError(
-                    "The network is a regressor; the score counts the labels it gives. "
-                    "Use a classifier, or layer_profile, which has error curves."
-                )
-            network.encode(self.y, capture.output)
+    def _take(self, network, index):
+        """Take samples as a batch; the first call lets go of what is not chosen."""
+        if self._chosen is not None:
+            self._samples = network.take(self._samples, self._chosen.tolist())
+            self._chosen = None
+        # Past the network's own dataset, which has handed them out.
+        return Network.take(network, self._samples, index)
 
     def update(self, net):
         """Measure a network as it is now.
@@ -195,7 +191,8 @@ class NonlinearityMonitor:
         Parameters
         ----------
         net : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
-            As in :func:`layer_profile`; it need not be trained.
+            As in :func:`layer_profile`. A module need not be trained; scikit-learn's
+            networks must have had their first ``partial_fit``.
 
         Returns
         -------
@@ -205,44 +202,63 @@ class NonlinearityMonitor:
         Raises
         ------
         ValueError
-            As :func:`layer_profile` does.
+            As :func:`layer_profile` does; also if the network is a regressor, or if its
+            output is NaN or infinite. The measurement after that has none before it.
+        NotFittedError
+            If a scikit-learn network has not been trained at all.
         """
-        areas, answers = self._measure(self._network(net))
-        self.layer_scores_.append(areas)
-        weakest = min(areas.values())
-        self.scores_.append(self._compared(weakest, answers))
+        before, self._before = self._before, None
+        with random_states_kept():
+            layers, answers = self._measure(as_network(net))
+        weakest = min(layers.values())
+        score = weakest if before is None else compared(before, (weakest, answers))
+        self.layer_scores_.append(layers)
+        self.scores_.append(score)
         self._before = weakest, answers
-        return self.scores_[-1]
-
-    def _compared(self, weakest, answers):
-        """Score of this measurement and the one before it together."""
-        if self._before is None:
-            return weakest
-        weakest_before, answers_before = self._before
-        unchanged = (answers == answers_before).double().mean().item()
-        return (weakest + weakest_before) / 2 * unchanged
-
-    def _capture(self, network):
-        few = network.take(self._samples, list(range(N_LISTED)))
-        return Capture(network, self.layers, few, N_LISTED)
+        return score
 
     def _measure(self, network):
         """Scores of every layer, averaged over the batches, and the samples' answers."""
-        with self._capture(network) as capture:
+        few = self._take(network, list(range(N_LISTED)))
+        with Capture(network, self.layers, few, N_LISTED) as capture:
+            self.layer_names_ = list(capture.listed)
+            if network.codes(capture.output) is None:
+                raise ValueError(
+                    "The network is a regressor; the score counts the labels it gives. "
+                    "Use a classifier, or layer_profile, which has error curves."
+                )
             codes = network.encode(self.y, capture.output)
             settings = PassSettings(COMPRESSION, self.ranks, "auto", crossed=True)
-            areas, answers = [], []
-            for halves in self._batches:
-                batch = network.take(self._samples, halves.ravel().tolist())
+            half = max(N_LEAST, pass_samples(capture)) // 2
+            scores, answers = [], []
+            for halves in self._batches[:, :, :half]:
+                batch = self._take(network, halves.ravel().tolist())
                 one_pass = Pass(capture, batch, codes[halves], settings)
-                areas.append(layer_scores(one_pass))
+                check_output(one_pass.tape.output)
+                scores.append(layer_scores(one_pass))
                 answers.append(network.codes(one_pass.tape.output).cpu())
-        layers = dict.fromkeys(name for area in areas for name in area)
-        means = {
-            name: float(np.mean([area[name] for area in areas if name in area]))
-            for name in layers
-        }
-        return means, torch.cat(answers)
+        return mean_scores(scores), torch.cat(answers)
+
+
+def compared(before, now):
+    """Score of two measurements, each the weakest layer's score and the answers."""
+    unchanged = (now[1] == before[1]).double().mean().item()
+    return (now[0] + before[0]) / 2 * unchanged
+
+
+def check_output(output):
+    """Refuse outputs of which no answer can be read.
+
+    Raises
+    ------
+    NotFiniteError
+        For NaN and infinite values.
+    """
+    if not torch.isfinite(output).all():
+        raise NotFiniteError(
+            "The network's output contains NaN or infinity. Check its last layers, and the "
+            "training for divergence."
+        )
 
 
 def layer_scores(one_pass):
@@ -256,18 +272,24 @@ def layer_scores(one_pass):
     return scores
 
 
-class Taken:
-    """A network whose samples are tensors that it took before."""
+def mean_scores(scores):
+    """Average the layers over the batches in which the network had them.
 
-    def __init__(self, network):
-        self._network = network
-
-    def __getattr__(self, name):
-        return getattr(self._network, name)
-
-    def take(self, X, index):
-        """Take samples of tensors, past the network's own dataset."""
-        return Network.take(self._network, X, index)
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    names = list(dict.fromkeys(name for layers in scores for name in layers))
+    if not names:
+        raise ValueError(
+            "No ReLU call of the network has an axis of the samples; name modules whose "
+            "outputs do in layers=[...]."
+        )
+    return {
+        name: float(np.mean([layers[name] for layers in scores if name in layers]))
+        for name in names
+    }
 
 
 def halves_shape(n_samples, batch_size, n_batches):

@@ -147,6 +147,8 @@ def listed_ranks(ranks, capture, batch_size):
 
 def check_labels(X, y):
     """Labels as an array, as many as there are samples."""
+    if y is None:
+        raise ValueError("y is None; give the label of every sample.")
     y = as_labels(y)
     n_samples = get_len(as_arrays(X))
     if n_samples != len(y):

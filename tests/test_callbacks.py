@@ -1,6 +1,7 @@
 """Memorization watched while a network trains."""
 
 import pickle
+import random
 import warnings
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils import check_random_state
-from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
@@ -265,7 +268,8 @@ def test_nan_activations_warn_once_and_training_goes_on(digits):
     [
         ({"every": 0}, "'every'"),
         ({"unit": "step"}, "'unit'"),
-        ({"batch_size": 1}, "batch_size"),
+        ({"batch_size": 1}, "'batch_size' parameter of NonlinearityScoring"),
+        ({"name": 5}, "'name'"),
     ],
 )
 def test_parameters_are_checked(digits, settings, message):
@@ -336,9 +340,10 @@ def test_automatic_sizes(n_samples, n_classes, half, ranks):
     assert monitor.ranks == ranks
 
 
-def test_layers_that_lose_nothing_at_the_rank_keep_their_accuracy(digits):
+@pytest.mark.parametrize("rank", [24, 32])
+def test_layers_that_lose_nothing_at_the_rank_keep_their_accuracy(digits, rank):
     net = fit(make_net(), *digits)
-    scores = NonlinearityMonitor(*digits, ranks=[32], batch_size=300)
+    scores = NonlinearityMonitor(*digits, ranks=[rank], batch_size=300)
     accuracy = scores.update(net)
     assert set(scores.layer_scores_[0].values()) == {accuracy}
     predicted = net.predict(digits[0])
@@ -372,6 +377,271 @@ def test_a_network_that_is_always_wrong_scores_zero(digits):
     assert monitor.update(net) < 0.05
 
 
+class Noisy(Mlp):
+    """Draws in its forward pass, and keeps buffers in two ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, X):
+        noise = check_random_state(None).normal() + random.random()
+        self.calls = self.calls + 1
+        return super().forward(self.norm(X) * (1 + 1e-3 * noise))
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+def test_buffers_and_random_states_of_a_network_that_draws(digits, random_state):
+    shared = check_random_state(None)
+    before = shared.get_state(), random.getstate()
+    states = []
+    for callbacks in ([], [scoring(random_state=random_state)]):
+        shared.seed(0)
+        random.seed(0)
+        net = fit(make_net(*callbacks, module=Noisy), *digits)
+        states.append([*net.module_.state_dict().values(), torch.tensor(random.random())])
+        states[-1].append(torch.tensor(shared.normal()))
+    shared.set_state(before[0])
+    random.setstate(before[1])
+    assert all(torch.equal(p, q) for p, q in zip(*states, strict=True))
+
+
+class TwoModules(NeuralNetClassifier):
+    """A body and a head, which ``infer`` joins."""
+
+    def __init__(self, *args, head=None, **kwargs):
+        self.head = head
+        super().__init__(*args, **kwargs)
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.head_ = self.initialized_instance(self.head, self.get_params_for("head"))
+        return self
+
+    def infer(self, x, **fit_params):
+        return self.head_(self.module_(x, **fit_params))
+
+
+class Head(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.BatchNorm1d(32), nn.Dropout(0.5), nn.ReLU(), nn.Linear(32, 10))
+
+
+class Body(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32))
+
+
+def test_a_net_of_several_modules(digits):
+    plain, watched = (
+        fit(make_net(*callbacks, module=Body, kind=TwoModules, head=Head), *digits)
+        for callbacks in ([], [scoring()])
+    )
+    for name in ("module_", "head_"):
+        states = [getattr(net, name).state_dict().values() for net in (plain, watched)]
+        assert all(torch.equal(p, q) for p, q in zip(*states, strict=True))
+    assert {"nmf_auc_module.1", "nmf_auc_head.2"} <= watched.history[-1].keys()
+    monitor = NonlinearityMonitor(*digits)
+    assert monitor.update(watched) == monitor.update(watched)  # in eval mode
+
+
+def test_best_goes_on_from_a_history(digits):
+    net = fit(make_net(scoring(), max_epochs=8), *digits)
+    best = max(net.history[:, "nmf_auc"])
+    with torch.no_grad():
+        net.module_.last.weight.zero_()
+    net.partial_fit(*digits, epochs=1)
+    assert net.history[-1, "nmf_auc"] < best
+    assert net.history[-1, "nmf_auc_best"] is False
+    again = fit(net, *digits)
+    assert again.history[0, "nmf_auc_best"] is True
+
+
+def test_samples_are_not_pickled_while_it_trains(digits):
+    sizes = {}
+
+    class Pickle(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            sizes[len(sizes)] = len(
+                pickle.dumps(dict(net.callbacks_)["NonlinearityScoring"])
+            )
+
+    fit(make_net(scoring(batch_size=500), Pickle()), *digits)
+    assert max(sizes.values()) < 5000
+
+
+def test_a_training_that_fails_and_is_begun_again(digits):
+    class Failing(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if not net.history[:-1]:
+                raise RuntimeError("no")
+
+    net = make_net(scoring(), ("fail", Failing()))
+    with pytest.raises(RuntimeError, match="no"):
+        fit(net, *digits)
+    net.set_params(callbacks__fail=None)
+    expected = fit(make_net(scoring()), *digits).history[:, "nmf_auc"]
+    assert fit(net, *digits).history[:, "nmf_auc"] == expected
+
+
+@pytest.mark.parametrize("kind", ["mlp", "skorch"])
+def test_monitor_refuses_regressors(digits, kind):
+    X, y = digits[0], (digits[1] % 2).astype(np.float32)
+    if kind == "mlp":
+        net = MLPRegressor(hidden_layer_sizes=(8,), max_iter=2, random_state=0)
+    else:
+        net = make_net(kind=NeuralNetRegressor, criterion=nn.MSELoss, module__output=first)
+        y = y[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.fit(X, y)
+    with pytest.raises(ValueError, match="is a regressor"):
+        NonlinearityMonitor(X, digits[1] % 2).update(net)
+
+
+def first(output):
+    return output[:, :1]
+
+
+def test_a_perceptron_of_scikit_learn_trained_step_by_step(digits):
+    X, y = digits[0], np.array(list("abcdefghij"))[digits[1]]
+    monitor = NonlinearityMonitor(X, y)
+    net = MLPClassifier((32,), random_state=0)
+    with pytest.raises(NotFittedError):
+        monitor.update(net)
+    for _ in range(15):
+        net.partial_fit(X, y, classes=np.unique(y))
+        monitor.update(net)
+    assert monitor.scores_[-1] > monitor.scores_[0]
+
+
+def test_a_binary_net(digits):
+    X, y = digits[0], (digits[1] % 2).astype(np.float32)
+    net = make_net(
+        NonlinearityScoring(),
+        kind=NeuralNetBinaryClassifier,
+        criterion=nn.BCEWithLogitsLoss,
+        module__output=squeezed,
+        max_epochs=8,
+    )
+    history = fit(net, X, y).history
+    assert history[-1, "nmf_auc"] > history[0, "nmf_auc"]
+
+
+def squeezed(output):
+    return output[:, 0]
+
+
+def test_a_network_without_an_axis_of_samples(digits):
+    class Weights(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(64, 10))
+
+        def forward(self, X):
+            return X @ torch.relu(self.weight)
+
+    monitor = NonlinearityMonitor(*digits)
+    with pytest.raises(ValueError, match="axis of the samples"):
+        monitor.update(Weights())
+    assert monitor.scores_ == monitor.layer_scores_ == []
+
+
+def test_a_collate_function_that_only_training_has(digits):
+    X, y = digits
+
+    class Ragged(Dataset):
+        def __len__(self):
+            return len(y)
+
+        def __getitem__(self, i):
+            return torch.from_numpy(X[i, : 32 + i % 3]), int(y[i])
+
+    net = make_net(scoring(), iterator_train__collate_fn=padded)
+    with pytest.raises(ValueError, match="iterator_valid needs too"):
+        fit(net, Ragged(), None)
+    collate = {f"iterator_{kind}__collate_fn": padded for kind in ("train", "valid")}
+    assert len(fit(make_net(scoring(), **collate), Ragged(), None).history) == 3
+
+
+def padded(samples):
+    X = nn.utils.rnn.pad_sequence([x for x, _ in samples], batch_first=True)
+    X = nn.functional.pad(X, (0, 64 - X.shape[1]))
+    return X, torch.tensor([y for _, y in samples])
+
+
+def test_lazy_modules_are_told(digits):
+    net = make_net(scoring(), module=nn.LazyLinear, module__out_features=10)
+    with pytest.raises(ValueError, match="lazy modules"):
+        fit(net, *digits)
+
+
+def test_outputs_that_are_nan(digits):
+    net = fit(make_net(), *digits)
+    with torch.no_grad():
+        net.module_.last.bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="output contains NaN"):
+        NonlinearityMonitor(*digits).update(net)
+
+
+def test_every_goes_on_through_partial_fits(digits):
+    net = make_net(scoring(every=3), max_epochs=1)
+    for _ in range(5):
+        net.partial_fit(*digits)
+    scores = net.history[:, "nmf_auc"]
+    assert scores[0] == scores[1] == scores[2] != scores[3] == scores[4]
+
+
+def test_targets_of_several_columns(digits):
+    class Net(NeuralNetClassifier):
+        def get_loss(self, y_pred, y_true, *args, **kwargs):
+            return nn.functional.cross_entropy(y_pred, y_true)
+
+    soft = np.eye(10, dtype=np.float32)[digits[1]]
+    with pytest.raises(ValueError, match=r"have the shape \(100, 10\)"):
+        Net.fit(make_net(scoring(), kind=Net), digits[0], soft)
+
+
+def test_a_convolutional_network_in_several_batches(digits):
+    X, y = digits[0].reshape(-1, 1, 8, 8), digits[1]
+    torch.manual_seed(0)
+    conv = nn.Sequential(
+        *[nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)],
+        *[nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)],
+    )
+    watch = NonlinearityScoring(batch_size=150, n_batches=3)
+    history = fit(make_net(watch, module=conv, max_epochs=6), X, y).history
+    assert history[-1, "nmf_auc"] > history[0, "nmf_auc"]
+    batches = [NonlinearityMonitor(X, y, batch_size=150, n_batches=n) for n in (1, 3)]
+    for monitor in batches:
+        monitor.update(conv)
+    one, three = (monitor.layer_scores_[0]["1"] for monitor in batches)
+    assert len(np.unique(batches[1]._batches)) == 450
+    assert one != three == pytest.approx(one, abs=0.1)
+
+
+def test_batches_are_cut_to_what_a_pass_may_hold(digits, monkeypatch):
+    net = fit(make_net(), *digits)
+    monitor = NonlinearityMonitor(*digits, batch_size=600)
+    sizes = []
+    monkeypatch.setattr("sknonlin.monitor.pass_samples", lambda capture: 200)
+    monkeypatch.setattr(
+        "sknonlin.monitor.check_output", lambda output: sizes.append(len(output))
+    )
+    monitor.update(net)
+    assert sizes == [200]
+
+
+def test_a_stream_cannot_be_monitored(digits):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return zip(*digits, strict=True)
+
+    with pytest.raises(TypeError, match="Stream, whose samples cannot be chosen"):
+        NonlinearityMonitor(Stream(), digits[1])
+
+
 def test_too_few_samples_for_two_halves(digits):
     with pytest.raises(ValueError, match="X has 3 samples; two halves"):
         NonlinearityMonitor(digits[0][:3], digits[1][:3])
@@ -380,3 +650,13 @@ def test_too_few_samples_for_two_halves(digits):
 def test_monitor_checks_lengths(digits):
     with pytest.raises(ValueError, match="600 samples, but y has 5"):
         NonlinearityMonitor(digits[0], digits[1][:5])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_as_on_the_cpu(digits):
+    net = fit(make_net(scoring(), device="cuda"), *digits)
+    assert len(net.history[:, "nmf_auc"]) == 3
+    monitors = [NonlinearityMonitor(*digits) for _ in range(2)]
+    on_gpu = monitors[0].update(net.module_)
+    assert monitors[1].update(net.module_.cpu()) == pytest.approx(on_gpu, abs=0.02)

@@ -542,7 +542,7 @@ def test_training_of_a_net(net):
         display.best_.get_offsets(), [[display.best_epoch, scores.max()]]
     )
     assert display.ax_.get_xlabel() == "epoch"
-    assert display.ax_.get_ylabel() == "area under the accuracy curve"
+    assert display.ax_.get_ylabel() == "score of the weakest layer"
     assert legend_of(display) == [
         "nmf_auc",
         f"nmf_auc, best at epoch {display.best_epoch}",
@@ -581,7 +581,7 @@ def test_layers_and_metrics(net):
     assert display.lines_["train_loss"].axes is display.twin_ax_
     assert display.lines_["valid_acc"].axes is display.ax_
     assert display.twin_ax_.get_ylabel() == "train_loss"
-    assert display.ax_.get_ylabel() == "area under the accuracy curve, valid_acc"
+    assert display.ax_.get_ylabel() == "score of the weakest layer, valid_acc"
     assert {"layer 1", "layer 3", *metrics} < set(legend_of(display))
     lines = [*display.ax_.lines, *display.twin_ax_.lines]
     assert len({line.get_color() for line in lines}) == 5

@@ -10,16 +10,17 @@ all images:
 
 * last epoch;
 * `nmf_auc`: sknonlin's NonlinearityScoring, as it comes, under skorch's EarlyStopping;
-* Label Wave (Yuan, Feng & Liu 2024): fewest predictions changed since the epoch before, from
-  the third epoch on;
+* Label Wave (Yuan, Feng & Liu 2024): fewest predictions changed since the epoch before,
+  from the third epoch on;
 * gradient disparity (Forouzesh & Thiran 2021): its smallest value; or the epoch in which it
   rose for the fifth time, as its authors stop;
 * training loss: its plateau, by skorch's EarlyStopping.
 
 The two with a validation split train on 80 % of the images. skorch's EarlyStopping has a
 patience of 10 epochs everywhere and loads the best epoch. The definition of `nmf_auc` was
-chosen on digits and on Fashion-MNIST's rows 0 to 9,999 (`fashion`); `confirm` are rows 10,000
-to 19,999, looked at once.
+chosen on digits and on Fashion-MNIST's rows 0 to 9,999 (`fashion`), and its last part, the
+comparison of two measurements, after a look at some trainings on rows 10,000 to 19,999; so
+`confirm` are rows 20,000 to 29,999, looked at once.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import pathlib
 import early_stopping_runs
 import networks
 import numpy as np
+from scipy.stats import wilcoxon
 from tables import table, versions
 
 HERE = pathlib.Path(__file__).parent
@@ -137,8 +139,21 @@ def overview(lost):
     return table(["rule", *(label(k) for k in kinds), "all"], rows)
 
 
+def pairs_table(lost):
+    """Trainings on which the rule did better and worse than another, and the test."""
+    rows = []
+    ours = np.array([v[OURS] for v in lost.values()])
+    for name in RULES.keys() - {OURS}:
+        other = np.array([v[name] for v in lost.values()])
+        p = wilcoxon(ours, other).pvalue
+        better, worse = (ours > other).sum(), (ours < other).sum()
+        rows.append([name, better, worse, f"{np.mean(ours - other):+.2f}", f"{p:.1g}"])
+    head = ["against", "better", "worse", "mean difference", "p (Wilcoxon)"]
+    return table(head, sorted(rows, key=lambda row: list(RULES).index(row[0])))
+
+
 def kind(setting):
-    """Data, training images and architecture of a setting."""
+    """Return the data, training images and architecture of a setting."""
     return setting.data, setting.n_train, setting.architecture
 
 
@@ -146,17 +161,6 @@ def label(kind):
     """Write a kind in words."""
     data, n_train, architecture = kind
     return f"{data} {n_train:,} {architecture}"
-
-
-def cost_table(runs):
-    """Seconds of a measurement and of an epoch, medians over the trainings."""
-    rows = []
-    for k in sorted({kind(s) for s in runs}):
-        rows_of = [r for s, f in runs.items() if kind(s) == k for r in f["whole"][1:]]
-        scoring = np.median([row["scoring_dur"] for row in rows_of])
-        epoch = np.median([row["dur"] for row in rows_of])
-        rows.append([label(k), f"{epoch:.2f}", f"{scoring:.3f}", f"{scoring / epoch:.0%}"])
-    return table(["trainings", "epoch, s", "measurement, s", "share"], rows)
 
 
 def worst_lines(runs, lost):
@@ -213,11 +217,12 @@ def main():
     confirmed = {s: v for s, v in lost.items() if s.data == "confirm"}
     text = (
         "# Early stopping without validation data\n\n"
-        "Written by `early_stopping.py`, which says what the rules are. Numbers are points of "
-        "test accuracy of the epoch kept, less those of the best epoch of the training on all "
-        f"images; means over {len(networks.SEEDS)} seeds. {len(lost)} trainings.\n\n"
+        "Written by `early_stopping.py`, which says what the rules are. Numbers are points "
+        "of test accuracy of the epoch kept, less those of the best epoch of the training "
+        f"on all images; means over {len(networks.SEEDS)} seeds. {len(lost)} trainings.\n\n"
         "## All trainings\n\n"
         f"{overview(lost)}\n"
+        f"## {OURS} against the others, training by training\n\n{pairs_table(lost)}\n"
         f"## Confirmed on rows that nothing was chosen on ({len(confirmed)} trainings)\n\n"
         f"{rules_table(confirmed)}\n"
         f"## What the score was tuned on ({len(tuned)} trainings)\n\n"
@@ -228,10 +233,7 @@ def main():
         text += f"## {architecture.upper()}s ({len(own)} trainings)\n\n{rules_table(own)}\n"
     text += (
         f"## The worst trainings of `nmf_auc`\n\n{worst_lines(runs, lost)}\n\n"
-        "## Cost of a measurement\n\n"
-        "Medians of epochs in skorch on one thread, while another training ran beside; see "
-        "`early_stopping_cost.md` for a quiet machine and 60,000 images.\n\n"
-        f"{cost_table(runs)}\n{versions(*PACKAGES)}.\n"
+        f"{versions(*PACKAGES)}. What a measurement costs: `early_stopping_cost.md`.\n"
     )
     (HERE / "early_stopping.md").write_text(text)
     draw(runs, HERE / "early_stopping.png")

@@ -50,7 +50,7 @@ def train(*stopping, max_epochs=30):
     """Train, and write both scores to the history after every epoch."""
     torch.manual_seed(0)
     callbacks = [
-        NonlinearityScoring(batch_size=len(X)),
+        NonlinearityScoring(),
         EpochScoring(accuracy, name="test_accuracy", on_train=True, use_caching=False),
         *stopping,
     ]

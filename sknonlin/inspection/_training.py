@@ -18,7 +18,7 @@ from sknonlin.inspection._histories import (
     values_of,
 )
 
-SCORE = "area under the accuracy curve"
+SCORE = "score of the weakest layer"
 N_MARKERS = 12  # along a line
 CONSTRAINTS = {"name": [str], "layers": ["boolean"], "metrics": ["array-like"]}
 
@@ -27,8 +27,8 @@ class TrainingDisplay:
     """Score of a network against the epoch of its training, and where to stop.
 
     Make one with :meth:`from_history` or :meth:`from_estimator`, and draw it with
-    :meth:`plot`. The score is the area under the accuracy curve of the weakest layer; it
-    is highest when memorization starts [1]_.
+    :meth:`plot`. The score is that of the weakest layer, from the accuracy on compressed
+    activations [1]_; it is highest when memorization starts.
 
     Parameters
     ----------
