@@ -272,11 +272,11 @@ def page(trained, areas):
         trained_table(trained),
         "## Which reading tells p\n",
         "Spearman's rank correlation with p; with two networks to every p, 0.990 is the "
-        "most there can be, with three 0.988. Steps: how often, from one p to the next, all "
-        "seeds are above all seeds before, which is easier with fewer of them.\n",
+        "most there can be, with three 0.988. Steps: how often, from one p to the next, "
+        "all seeds are above all seeds before, which is easier with fewer of them.\n",
         detection_table(detection(found, found.columns), found.columns),
         "## How far the accuracy AUC falls\n",
-        "Network's accuracy AUC (mean of its layers) at p = 0 and at p = 1, mean of the "
+        "The network's accuracy AUC (mean of its layers) at p = 0 and at p = 1, mean of the "
         "seeds. Under ablation it is that of one random order of the units.\n",
         falls_table(areas),
         *area_sections(areas),
