@@ -276,8 +276,8 @@ def page(trained, areas):
         "all seeds are above all seeds before, which is easier with fewer of them.\n",
         detection_table(detection(found, found.columns), found.columns),
         "## How far the accuracy AUC falls\n",
-        "The network's accuracy AUC (mean of its layers) at p = 0 and at p = 1, mean of the "
-        "seeds. Under ablation it is that of one random order of the units.\n",
+        "The network's accuracy AUC (mean of its layers) at p = 0 and at p = 1, mean of "
+        "the seeds. Under ablation it is that of one random order of the units.\n",
         falls_table(areas),
         *area_sections(areas),
         "## Which layer tells p\n",
