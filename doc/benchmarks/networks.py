@@ -7,8 +7,10 @@
 * `clean`: both on 500 to 2,000 images of Fashion-MNIST with their own labels, under
   different weight decay, dropout and width, all for 40 epochs.
 
-Rows 0 to 9,999 of Fashion-MNIST's training set are those that anything is chosen on; rows
-10,000 to 19,999 serve to confirm it.
+Rows 0 to 9,999 of Fashion-MNIST's training set are those that anything is chosen on
+(`fashion`); rows 10,000 to 19,999 serve to confirm it (`confirm`). The experiments have
+rows 20,000 to 29,999 (`images`), and spectrograms of spoken digits (`audio`), a new set of
+them for every seed; the timbres that are tested are not trained on.
 """
 
 import argparse
@@ -20,20 +22,29 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from scipy.signal import stft
 from torch import nn
 
-from sknonlin.datasets import load_digits, load_fashion_mnist, make_noisy_labels
+from sknonlin.datasets import (
+    load_digits,
+    load_fashion_mnist,
+    make_noisy_labels,
+    make_spoken_digits,
+)
 
 NOISE_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SEEDS = (0, 1, 2)
 N_EPOCHS_CLEAN, MAX_EPOCHS = 40, 400
+FIRST_ROWS = {"fashion": 0, "confirm": 10_000, "images": 20_000}  # of Fashion-MNIST
+SHAPES = {"digits": (8, 8), "audio": (32, 31)}  # of an input; Fashion-MNIST's is 28 x 28
+N_WORDS, TEST_TIMBRES = 2000, ("m7", "m8", "f5", "klatt4")
 
 
 @dataclass(frozen=True)
 class Setting:
     """What one network is and was trained on."""
 
-    data: str  # "digits", "fashion" or "confirm"
+    data: str  # "digits", "audio" or a part of Fashion-MNIST, see FIRST_ROWS
     architecture: str  # "mlp" or "cnn"
     p: float = 0.0
     seed: int = 0
@@ -64,6 +75,21 @@ def fashion_and_labels():
     return fashion.images, fashion.target
 
 
+def spectrograms(sounds):
+    """Give (n, 1, 32, 31) log magnitudes: 32 bands of frequency, 31 moments."""
+    _, _, amplitudes = stft(sounds, nperseg=256, noverlap=128)
+    parts = np.abs(amplitudes[:, 1:, :62]).reshape(len(sounds), 32, 4, 31, 2)
+    return np.log1p(1000 * parts.mean((2, 4)))[:, None].astype(np.float32) / 4
+
+
+@functools.cache
+def spoken_words(seed):
+    """Spectrograms, digits, and whether the timbre is one of those tested, once."""
+    digits = make_spoken_digits(N_WORDS, random_state=seed)
+    timbres = [voice.split("+")[1] for voice in digits.voices]
+    return spectrograms(digits.data), digits.target, np.isin(timbres, TEST_TIMBRES)
+
+
 def give_labels(setting, X, y):
     """Labels with the noise of a setting; "redrawn" ones may be the true ones."""
     if setting.noise != "redrawn":
@@ -81,9 +107,12 @@ def load(setting):
         X, y = digits_and_labels()
         order = np.random.default_rng(setting.seed).permutation(len(X))
         train, test = order[: setting.n_train], order[1000:]
+    elif setting.data == "audio":
+        X, y, tested = spoken_words(setting.seed)
+        train, test = np.flatnonzero(~tested)[: setting.n_train], np.flatnonzero(tested)
     else:
         X, y = fashion_and_labels()
-        first = 10_000 if setting.data == "confirm" else 0
+        first = FIRST_ROWS[setting.data]
         train = first + 2000 * setting.seed + np.arange(setting.n_train)
         test = np.arange(first + 8000, first + 10_000)
     given = give_labels(setting, X[train], y[train])
@@ -93,9 +122,9 @@ def load(setting):
 def make_network(setting):
     """Four ReLU layers: fully connected ones, or three convolutions and one of them."""
     drop = [nn.Dropout(setting.dropout)] if setting.dropout else []
-    n_pixels = 64 if setting.data == "digits" else 784
+    height, width = SHAPES.get(setting.data, (28, 28))
     if setting.architecture == "mlp":
-        widths = [n_pixels] + [int(256 * setting.width)] * 4
+        widths = [height * width] + [int(256 * setting.width)] * 4
         layers = [nn.Flatten()]
         for n_inputs, n_outputs in itertools.pairwise(widths):
             layers += [nn.Linear(n_inputs, n_outputs), nn.ReLU(), *drop]
@@ -105,11 +134,10 @@ def make_network(setting):
         for n_inputs, n_outputs in itertools.pairwise(widths):
             layers += [nn.Conv2d(n_inputs, n_outputs, 3, padding=1), nn.ReLU()]
             layers += [nn.MaxPool2d(2)]
-        side = int(n_pixels**0.5) // 8
         widths = [int(128 * setting.width)]
         layers += [
             nn.Flatten(),
-            nn.Linear(n_outputs * side**2, widths[0]),
+            nn.Linear(n_outputs * (height // 8) * (width // 8), widths[0]),
             nn.ReLU(),
             *drop,
         ]
