@@ -279,9 +279,8 @@ def no_relu_message(modules):
 
 def pass_samples(capture, elements=None):
     """Count the samples whose activations, in all layers, one pass may hold."""
-    elements = elements or PASS_ELEMENTS
     numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
-    return max(1, int(elements * capture.n_samples / numbers))
+    return max(1, int((elements or PASS_ELEMENTS) * capture.n_samples / numbers))
 
 
 def copied(batch):
