@@ -100,33 +100,34 @@ class Pass:
         """Errors and components of every layer; layers of one shape in one stack."""
         groups = defaultdict(list)
         errors, components = {}, {}
-        for name, X in self.matrices.items():
-            if all(self._exact(rank, X) for rank in self.settings.ranks):
-                if not self.settings.crossed:
-                    self._check(name)
-                errors[name] = np.zeros((len(X), len(self.settings.ranks)))
-            else:
-                groups[X.shape].append(name)
-        for names in groups.values():
-            learned, parts = self._learn_stack(names)
-            for i, name in enumerate(names):
-                own = slice(i * len(self.codes), (i + 1) * len(self.codes))
-                errors[name] = learned[own].cpu().numpy()
-                components[name] = [part[own] for part in parts]
-                if self.settings.crossed:
-                    components[name] = [H.roll(1, 0) for H in components[name]]
-        return errors, components
-
-    def _learn_stack(self, names):
-        """Errors and components of layers of one shape, one layer after the other."""
-        X = [self.matrices[name] for name in names]
-        stack = MatrixStack(X[0] if len(X) == 1 else torch.cat(X), self.settings.device)
         try:
-            return self.settings.compression.learn(stack, self.settings.ranks)[:2]
+            for name, X in self.matrices.items():
+                if all(self._exact(rank, X) for rank in self.settings.ranks):
+                    if not self.settings.crossed:
+                        self._check(name)
+                    errors[name] = np.zeros((len(X), len(self.settings.ranks)))
+                else:
+                    groups[X.shape].append(name)
+            for names in groups.values():
+                for name, own, parts in self._learn_stack(names):
+                    errors[name], components[name] = own, parts
         except ValueError:
             for name in self.matrices:  # the first one is the cause
                 self._check(name)
             raise
+        return errors, components
+
+    def _learn_stack(self, names):
+        """Name, errors and components of every layer of one shape."""
+        X = [self.matrices[name] for name in names]
+        stack = MatrixStack(X[0] if len(X) == 1 else torch.cat(X), self.settings.device)
+        learned, parts, _ = self.settings.compression.learn(stack, self.settings.ranks)
+        for i, name in enumerate(names):
+            own = slice(i * len(self.codes), (i + 1) * len(self.codes))
+            components = [part[own] for part in parts]
+            if self.settings.crossed:
+                components = [H.roll(1, 0) for H in components]
+            yield name, learned[own].cpu().numpy(), components
 
     def _check(self, name):
         nonnegative = self.settings.compression.nonnegative

@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset, Subset
 
 from sknonlin._replays import NotFiniteError
 from sknonlin.monitor import (
-    BATCH_CONSTRAINTS,
+    CONSTRAINTS,
     NonlinearityMonitor,
     choose,
     halves_shape,
@@ -28,14 +28,11 @@ from sknonlin.monitor import (
 
 __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
 
-CONSTRAINTS = {
+SCORING_CONSTRAINTS = {
     "name": [str],
-    "layers": [StrOptions({"relu"}), "array-like"],
     "every": [Interval(Integral, 1, None, closed="left")],
     "unit": [StrOptions({"epoch", "batch"})],
-    "ranks": [StrOptions({"auto"}), "array-like"],
-    **BATCH_CONSTRAINTS,
-    "random_state": ["random_state"],
+    **CONSTRAINTS,
 }
 
 
@@ -129,8 +126,8 @@ class NonlinearityScoring(Callback):
     def initialize(self):
         """Check the parameters, and forget what was seen before."""
         validate_parameter_constraints(
-            CONSTRAINTS,
-            {name: getattr(self, name) for name in CONSTRAINTS},
+            SCORING_CONSTRAINTS,
+            {name: getattr(self, name) for name in SCORING_CONSTRAINTS},
             type(self).__name__,
         )
         self.best_score_ = -np.inf

@@ -21,9 +21,12 @@ from sknonlin.compression import NMFCompression
 from sknonlin.curves import area_under_curve
 from sknonlin.profile import N_LISTED, check_labels
 
-BATCH_CONSTRAINTS = {
+CONSTRAINTS = {
+    "layers": [StrOptions({"relu"}), "array-like"],
+    "ranks": [StrOptions({"auto"}), "array-like"],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 4, None, closed="left")],
     "n_batches": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
 }
 N_LEAST = 100  # samples of a batch, however large the activations are
 # Answers are read from it, not errors: they hardly change with more iterations.
@@ -129,15 +132,7 @@ class NonlinearityMonitor:
     (4, True)
     """
 
-    @validate_params(
-        {
-            "layers": [StrOptions({"relu"}), "array-like"],
-            "ranks": [StrOptions({"auto"}), "array-like"],
-            **BATCH_CONSTRAINTS,
-            "random_state": ["random_state"],
-        },
-        prefer_skip_nested_validation=True,
-    )
+    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
     def __init__(
         self,
         X,

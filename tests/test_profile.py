@@ -404,3 +404,16 @@ def test_the_same_on_gpu(network, digits):
     there = layer_profile(network.cuda(), X, y, ranks=RANKS, random_state=0)
     network.cpu()
     np.testing.assert_allclose(there.errors, here.errors, atol=1e-3)
+
+
+def test_nan_names_the_first_layer_also_where_a_later_one_is_exact():
+    """The narrow second layer is not factorized at rank 8; the first one is the cause."""
+    with torch.random.fork_rng():
+        net = nn.Sequential(
+            *[nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 4), nn.ReLU(), nn.Linear(4, 2)]
+        )
+    with torch.no_grad():
+        net[0].weight[0, 0] = torch.nan
+    X = np.random.default_rng(0).random((40, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match="layer '1' contain NaN"):
+        layer_profile(net, X, np.arange(40) % 2, ranks=[8], batch_size=20)
