@@ -106,6 +106,7 @@ class SampleCones:
         folds = self._folds(keys, codes)
         device = resolve_device(self.device)
         rows = {name: unit_rows(A.to(device))[0] for name, A in rows.items()}
+        self.components = dict.fromkeys(rows)  # in this order, whichever ends first
         keep = np.ones(len(index), dtype=bool)
         for n_done in range(N_ROUNDS):
             self.first_rank = 1 if n_done and len(self.ranks) > 1 else 0

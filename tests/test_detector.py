@@ -268,6 +268,19 @@ def test_layers_and_threads(digits):
     np.testing.assert_allclose(whole.transform(X)[:, 1:], found.transform(X), atol=1e-5)
 
 
+def test_layers_keep_their_order_whichever_thread_ends_first(digits, fitted, monkeypatch):
+    def backwards(self, function, rows, *args):
+        results = {name: function(name, rows[name], *args) for name in reversed(rows)}
+        return {name: results[name] for name in rows}
+
+    monkeypatch.setattr("sknonlin._sample_cones.SampleCones._parallel", backwards)
+    found = detector().fit(*digits)
+    assert list(found.layer_weights_) == list(fitted.layer_weights_)
+    np.testing.assert_allclose(
+        found.transform(digits[0]), fitted.transform(digits[0]), atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("kind", ["skorch", "sklearn", None])
 def test_dump_and_load(digits, tmp_path, kind):
     X, y = digits

@@ -416,4 +416,4 @@ def test_nan_names_the_first_layer_also_where_a_later_one_is_exact():
         net[0].weight[0, 0] = torch.nan
     X = np.random.default_rng(0).random((40, 4)).astype(np.float32)
     with pytest.raises(ValueError, match="layer '1' contain NaN"):
-        layer_profile(net, X, np.arange(40) % 2, ranks=[8], batch_size=20)
+        layer_profile(net, X, np.arange(40) % 2, ranks=[8], random_state=0)
