@@ -7,12 +7,15 @@ parameter, or else of :func:`sklearn.config_context`. On a GPU, it is what is fr
 import math
 import mmap
 from contextlib import nullcontext
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn import config_context, get_config
+from sklearn.utils._param_validation import Interval
 
 MEBIBYTE = 2**20
+WORKING_MEMORY_CONSTRAINT = [Interval(Real, 0, None, closed="neither"), None]
 SHARE_OF_FREE = 0.8  # of a GPU's free memory
 
 

@@ -1,5 +1,6 @@
 """One interface to the networks that are measured: torch, skorch, scikit-learn."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -11,12 +12,14 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset as SkorchDataset
-from skorch.utils import multi_indexing, to_tensor
+from skorch.utils import multi_indexing, to_device, to_tensor
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from sknonlin._labels import positions
+from sknonlin._memory import release_pages
 
 #: What :func:`as_network` takes.
 NETWORKS = (nn.Module, NeuralNet, MLPClassifier, MLPRegressor)
@@ -87,12 +90,42 @@ class Network:
 
     def take(self, X, index):
         """Take samples of X as a batch on the network's device, always a copy."""
-        if isinstance(X, Dataset):
-            sample = first_of(DataLoader(Subset(X, index), batch_size=len(index)))
-            batch = sample[0] if isinstance(sample, tuple | list) else sample
+        return to_device(next(self.batches(X, index, len(index))), self.device)
+
+    def batches(self, X, index, size):
+        """Yield chosen samples of X in batches of a size, always copies."""
+        loader = self._loader(X, index, size)
+        if loader is None:
+            X = as_arrays(X)
+            parts = (
+                multi_indexing(X, index[start : start + size])
+                for start in range(0, len(index), size)
+            )
         else:
-            batch = multi_indexing(as_arrays(X), index)
-        return cast(to_tensor(batch, self.device), self.dtype)
+            parts = batches_of(loader)
+        for part in parts:
+            yield cast(to_tensor(part, None), self.dtype)
+            for leaf in tree_leaves(X):
+                release_pages(leaf)
+
+    def _loader(self, X, index, size):
+        """Return a loader of chosen samples; None where they can be indexed."""
+        if isinstance(X, Dataset):
+            return DataLoader(Subset(X, index), batch_size=size)
+        return None
+
+    def replica(self):
+        """Return a copy with the same weights, for another thread to run.
+
+        Raises
+        ------
+        RuntimeError
+            If the module has something that torch does not copy.
+        """
+        weights = {id(weight): weight for weight in self.module.parameters()}
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module, weights)
+        return twin
 
 
 class SkorchNetwork(Network):
@@ -118,15 +151,24 @@ class SkorchNetwork(Network):
             return (probabilities[:, 1] > self.net.threshold).long()
         return super().codes(probabilities)
 
-    def take(self, X, index):
-        """Take samples as the net's own dataset and iterator hand them out."""
+    def _loader(self, X, index, size):
+        """Return the net's own loader; None where it would do no more than index."""
         plain = self.net.dataset is SkorchDataset and not hasattr(X, "iloc")
         if plain and not isinstance(X, Dataset):
-            return super().take(X, index)
-        settings = self.net.get_params_for("iterator_valid") | {"batch_size": len(index)}
+            return None
+        settings = self.net.get_params_for("iterator_valid") | {"batch_size": size}
         subset = Subset(self.net.get_dataset(X), index)
-        batch, _ = first_of(self.net.iterator_valid(subset, **settings))
-        return cast(to_tensor(batch, self.device), self.dtype)
+        return self.net.iterator_valid(subset, **settings)
+
+    def replica(self):
+        """Return a copy with the same weights, and a net that runs them."""
+        twin = super().replica()
+        twin.net = copy.copy(self.net)
+        modules = {name: twin.module for name in self.net._modules}
+        if len(modules) > 1:
+            modules = dict(twin.module.named_children())
+        vars(twin.net).update({f"{name}_": module for name, module in modules.items()})
+        return twin
 
 
 ACTIVATIONS = {
@@ -195,10 +237,16 @@ def as_network(net):
     )
 
 
-def first_of(loader):
-    """Return the first batch of a loader, which would draw from torch's random state."""
+def batches_of(loader):
+    """Yield samples by batches; a loader would draw from torch's random state."""
     with torch.random.fork_rng(devices=[]):
-        return next(iter(loader))
+        iterator = iter(loader)
+    while True:
+        with torch.random.fork_rng(devices=[]):
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch[0] if isinstance(batch, tuple | list) else batch
 
 
 def as_arrays(X):

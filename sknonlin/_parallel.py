@@ -1,5 +1,6 @@
 """Work in parallel, by joblib on the backend that is configured, or else in threads."""
 
+import itertools
 import sys
 import uuid
 from collections import OrderedDict
@@ -28,6 +29,13 @@ class Shared:
     key: str | None = None  # of a pickle
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an argument that is shared belongs."""
+
+    number: int
+
+
 def unpickled(key, pickled):
     """Return a shared value in a worker process, which unpickles it once."""
     if key not in loaded:
@@ -37,13 +45,20 @@ def unpickled(key, pickled):
     return loaded[key]
 
 
-def call(function, keys, n_threads, *args):
-    """Run one task in a worker; ``keys`` are those of the shared values by their place."""
+def call(function, n_threads, keys, args, *shared):
+    """Run one task in a worker.
+
+    Shared values stand in for those of the arguments that are a :class:`Place`; other
+    arguments come as one list, which Dask does not spread over the workers.
+    """
     if n_threads is not None:
         torch.set_num_threads(n_threads)
-    args = [unpickled(keys[i], a) if i in keys else a for i, a in enumerate(args)]
+    values = [
+        value if key is None else unpickled(key, value)
+        for key, value in zip(keys, shared, strict=True)
+    ]
     with full_precision():
-        return function(*args)
+        return function(*(values[a.number] if isinstance(a, Place) else a for a in args))
 
 
 def inside_dask_task():
@@ -87,8 +102,9 @@ class Workers:
             stack.enter_context(full_precision())
             memory = get_config()["working_memory"] / self.count
             stack.enter_context(config_context(working_memory=memory))
+            self.torch_threads = torch.get_num_threads()
             if self.in_process and self.count > 1:
-                stack.callback(torch.set_num_threads, torch.get_num_threads())
+                stack.callback(torch.set_num_threads, self.torch_threads)
             self._exit = stack.pop_all()
         return self
 
@@ -99,11 +115,14 @@ class Workers:
         """Prepare a value that many tasks read; every worker gets it once."""
         if self.in_process:
             return Shared(value)
-        pickled = np.frombuffer(cloudpickle.dumps(value), np.uint8)
+        key = None
+        if not isinstance(value, np.ndarray):  # which joblib and Dask send as it is
+            value = np.frombuffer(cloudpickle.dumps(value), np.uint8)
+            key = uuid.uuid4().hex
         client = getattr(self.backend, "client", None)
         if client is not None:  # of Dask: on all workers, so that none is missed
-            pickled = client.scatter(pickled, broadcast=True, hash=False)
-        return Shared(pickled, uuid.uuid4().hex)
+            value = client.scatter(value, broadcast=True, hash=False)
+        return Shared(value, key)
 
     def map(self, function, items, description=None, total=None):
         """Yield ``function(*item)`` for all items, in their order.
@@ -111,27 +130,25 @@ class Workers:
         Items are taken when workers are free, in whatever thread.
         """
         if self.count == 1:
-            results = (function(*map(bare, item)) for item in items)
-        else:
-            n_threads = None
-            if self.in_process:
-                n_threads = max(1, torch.get_num_threads() // self.count)
-            calls = (
-                delayed(call)(function, shared_keys(item), n_threads, *map(bare, item))
+            results = (
+                function(*(a.value if isinstance(a, Shared) else a for a in item))
                 for item in items
             )
-            results = Parallel(self.count, prefer="threads", return_as="generator")(calls)
+        else:
+            results = Parallel(self.count, prefer="threads", return_as="generator")(
+                self._task(function, item) for item in items
+            )
         hidden = not self.verbose
         yield from tqdm(results, description, total, disable=hidden, leave=False)
 
-
-def bare(argument):
-    """Return what a worker is sent of an argument."""
-    return argument.value if isinstance(argument, Shared) else argument
-
-
-def shared_keys(item):
-    """Keys of an item's pickled arguments, by their place."""
-    return {
-        i: a.key for i, a in enumerate(item) if isinstance(a, Shared) and a.key is not None
-    }
+    def _task(self, function, item):
+        """One task, as joblib takes it."""
+        n_threads = None
+        if self.in_process:
+            n_threads = max(1, self.torch_threads // self.count)
+        shared = [argument for argument in item if isinstance(argument, Shared)]
+        numbers = itertools.count()
+        args = [Place(next(numbers)) if isinstance(a, Shared) else a for a in item]
+        keys = tuple(argument.key for argument in shared)
+        values = (argument.value for argument in shared)
+        return delayed(call)(function, n_threads, keys, args, *values)

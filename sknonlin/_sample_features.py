@@ -5,13 +5,11 @@ import torch
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
+from sknonlin._layout import Layout
 from sknonlin._replays import check_activations
-from sknonlin.activations import Capture, Layout, pass_samples
 
 MAX_FEATURES = 256  # of a feature map, to which its positions are pooled
 ALL_FEATURES = 2**15  # the same over the classes, whose cones all have as many
-CACHED_ELEMENTS = 2**22  # activations of a pass that stay in a processor's cache
-MIN_PASS = 16
 INPUT = "input"
 POOLS = {
     1: functional.adaptive_avg_pool1d,
@@ -21,13 +19,12 @@ POOLS = {
 
 
 class SampleFeatures:
-    """Stream the rows of samples from every layer of a network, and from its input.
+    """Turn what a network makes of samples into rows, one for each sample and layer.
 
-    A sample is one row in each layer. The positions of a feature map are averaged over
-    the cells of a regular grid, the finest that gives at most ``MAX_FEATURES`` numbers,
-    and stay apart: where something is in an image tells classes from each other. The
-    input counts as a layer where it is one floating-point tensor; its negative part, if
-    it has one, becomes features of its own.
+    The positions of a feature map are averaged over the cells of a regular grid, the
+    finest that gives at most ``MAX_FEATURES`` numbers, and stay apart: where something is
+    in an image tells classes from each other. The input counts as a layer where it is one
+    floating-point tensor; its negative part, if it has one, becomes features of its own.
 
     Parameters
     ----------
@@ -43,79 +40,55 @@ class SampleFeatures:
         self.layers = layers
         self.nonnegative = nonnegative
         self.max_features = min(MAX_FEATURES, max(64, ALL_FEATURES // n_classes))
-        self.grids = {}
+        self.grids = {}  # of the layers' maps, as they were first seen
         self.signed = True  # whether the input may have negative values
 
-    def stream(self, network, X, index, *, predict=False):
-        """Yield blocks of samples: places in index, rows by layer, keys and predictions.
+    def n_features(self, capture, batch):
+        """Count the features of a sample in every layer, by name."""
+        counts = {name: A.shape[1] for name, A in self.input_rows(batch).items()}
+        for name, layer in capture.listed.items():
+            layout = Layout.of(layer, capture.n_samples)
+            if layout is not None:
+                empty = torch.empty(layer.shape, device="meta")
+                counts[name] = self._pooled(name, layout, empty).shape[1]
+        return counts
 
-        A row is NaN where its sample does not reach the layer. The keys are numbers that
-        depend on a sample's input alone; the predictions are None unless asked for.
+    def rows(self, capture, batch, n_samples):
+        """Rows (n_samples, n_features) by layer, and the network's output.
+
+        A layer that the samples do not reach is left out.
         """
-        n_listed = min(2, len(index))
-        listed = network.take(X, index[:n_listed].tolist())
-        with Capture(network, self.layers, listed, n_listed) as capture:
-            n_block = pass_samples(capture)
-            on_cpu = network.device.type == "cpu"
-            n_pass = (
-                max(MIN_PASS, pass_samples(capture, CACHED_ELEMENTS)) if on_cpu else n_block
-            )
-            for start in range(0, len(index), n_block):
-                place = np.arange(start, min(start + n_block, len(index)))
-                yield place, *self._block(capture, X, index[place], n_pass, predict)
+        found = self.input_rows(batch)
+        tape, layouts = capture.record(batch, n_samples)
+        for name, layout in layouts.items():
+            A = tape.activations.pop(name).tensor
+            check_activations(name, A, nonnegative=self.nonnegative)
+            found[name] = self._pooled(name, layout, A)
+        return found, tape.output
 
-    def _block(self, capture, X, index, n_pass, predict):
-        """Rows, keys and predictions of samples, in passes of a few of them."""
-        rows, keys, predicted = {}, np.zeros(len(index), np.int64), []
-        for start in range(0, len(index), n_pass):
-            place = slice(start, start + n_pass)
-            batch = capture.network.take(X, index[place])
-            n_samples = len(index[place])
-            keys[place] = sample_keys(batch, n_samples)
-            found = self._input_rows(batch)
-            tape, layouts = capture.record(batch, n_samples)
-            for name, layout in layouts.items():
-                A = tape.activations.pop(name).tensor
-                found[name] = self._pooled(name, layout, A)
-            for name, A in found.items():
-                if name not in rows:
-                    rows[name] = A.new_full((len(index), A.shape[1]), torch.nan)
-                rows[name][place] = A
-            if predict:
-                predicted.append(capture.network.codes(tape.output).cpu().numpy())
-        return rows, keys, np.concatenate(predicted) if predict else None
-
-    def gather(self, network, X, index):
-        """Rows of samples by layer, and their keys; learn whether the input is signed."""
-        gathered, keys = {}, np.zeros(len(index), np.int64)
-        for place, rows, block_keys, _ in self.stream(network, X, index):
-            keys[place] = block_keys
-            for name, A in rows.items():
-                if name not in gathered:
-                    gathered[name] = A.new_full((len(index), A.shape[1]), torch.nan)
-                gathered[name][place] = A
-        if self.nonnegative and INPUT in gathered:
-            half = gathered[INPUT].shape[1] // 2
-            self.signed = bool(gathered[INPUT][:, half:].any())
+    def note_signs(self, rows):
+        """Learn from all rows whether the input is signed, and return those that count."""
+        if self.nonnegative and INPUT in rows:
+            half = rows[INPUT].shape[1] // 2
+            self.signed = bool(rows[INPUT][:, half:].any())
             if not self.signed:
-                gathered[INPUT] = gathered[INPUT][:, :half].clone()
-        return gathered, keys
+                rows[INPUT] = rows[INPUT][:, :half]
+        return rows
 
-    def _input_rows(self, batch):
+    def input_rows(self, batch):
         """Rows of the input, where it is a layer."""
         plain = isinstance(batch, torch.Tensor) and batch.is_floating_point()
         if self.layers != "relu" or not plain or batch.ndim < 2:
             return {}
-        layout = Layout(tuple(batch.shape), 0, 1, 1)
-        A = self._pooled(INPUT, layout, batch)
+        check_activations(INPUT, batch, nonnegative=False)
+        A = self._pooled(INPUT, Layout(tuple(batch.shape), 0, 1, 1), batch)
         if self.nonnegative:
             positive, negative = A.clamp(min=0), A.neg().clamp_(min=0)
             A = torch.cat([positive, negative], 1) if self.signed else positive
         return {INPUT: A}
 
     def _pooled(self, name, layout, A):
-        """Rows (n_samples, n_features) of a feature map, checked."""
-        check_activations(name, A, nonnegative=self.nonnegative and name != INPUT)
+        """Rows (n_samples, n_features) of a feature map."""
         rows = layout.rows(A)
         rows = rows.float() if rows.dtype.itemsize < 4 else rows
         n, n_positions, n_units = rows.shape

@@ -6,6 +6,7 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skorch.dataset import get_len
 
+from sknonlin._memory import limited
 from sknonlin._networks import as_network
 from sknonlin._sample_features import INPUT
 from sknonlin._thresholds import auto_threshold
@@ -22,11 +23,14 @@ class SampleScoringMixin(TransformerMixin):
         return float(np.quantile(scores, 1 - self.contamination))
 
     def _sample_scores(self, X, y=None):
-        """Scores for labels, or for what the network predicts."""
+        """Places and scores of samples, for labels or for what the network predicts."""
         check_is_fitted(self)
         X = self._validate(X)
         codes = None if y is None else self._codes(check_labels(X, y))
-        return self._cones.score(as_network(self.estimator_), X, get_len(X), codes)
+        network, n_samples = as_network(self.estimator_), get_len(X)
+        return n_samples, self._cones.score(
+            network, X, n_samples, codes, n_jobs=self.n_jobs, verbose=self.verbose
+        )
 
     def transform(self, X):
         """Score samples at every layer, for the label that the network predicts.
@@ -41,8 +45,13 @@ class SampleScoringMixin(TransformerMixin):
         scores : ndarray of shape (n_samples, n_layers)
             In [-1, 1]; above 0 where a sample's activations fit another class better.
         """
-        contrast = self._sample_scores(X).contrast
-        return contrast[:, [name != INPUT for name in self._cones.names]]
+        with limited(self.working_memory):
+            n_samples, blocks = self._sample_scores(X)
+            contrasts = np.empty((n_samples, len(self.layer_names_)), np.float32)
+            shown = [name != INPUT for name in self._cones.names]
+            for place, scores in blocks:
+                contrasts[place] = scores.contrast[:, shown]
+        return contrasts
 
     def score_samples(self, X, y=None):
         """Score how far samples look memorized; higher is more.
@@ -60,7 +69,12 @@ class SampleScoringMixin(TransformerMixin):
             In [-1, 1], the weighted mean over the layers of how much worse a sample's
             activations fit the cones of its label than those of the best other one.
         """
-        return self._sample_scores(X, y).score
+        with limited(self.working_memory):
+            n_samples, blocks = self._sample_scores(X, y)
+            result = np.empty(n_samples, np.float32)
+            for place, scores in blocks:
+                result[place] = scores.score
+        return result
 
     def detect(self, X, y):
         """Flag the samples whose label was memorized.
@@ -117,16 +131,21 @@ class SampleScoringMixin(TransformerMixin):
             weight; ``"input"`` for the samples as they are) and ``flagged``.
         """
         pd = check_pandas_support("MemorizationDetector.label_report")
-        scores = self._sample_scores(X, y)
-        says_most = (scores.contrast * self._cones.weights).argmax(1)
+        with limited(self.working_memory):
+            n_samples, blocks = self._sample_scores(X, y)
+            score = np.empty(n_samples, np.float32)
+            suggested, layer = np.empty((2, n_samples), np.int64)
+            for place, scores in blocks:
+                score[place], suggested[place] = scores.score, scores.suggested
+                layer[place] = (scores.contrast * self._cones.weights).argmax(1)
         frame = pd.DataFrame(
             {
-                "index": np.arange(len(scores.score)),
+                "index": np.arange(n_samples),
                 "given": self.classes_[self._codes(np.asarray(y))],
-                "suggested": self.classes_[scores.suggested],
-                "score": scores.score,
-                "layer": np.asarray(self._cones.names, dtype=object)[says_most],
-                "flagged": scores.score > self.offset_,
+                "suggested": self.classes_[suggested],
+                "score": score,
+                "layer": np.asarray(self._cones.names, dtype=object)[layer],
+                "flagged": score > self.offset_,
             }
         )
         return frame.sort_values("score", ascending=False, ignore_index=True)

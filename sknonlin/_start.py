@@ -22,6 +22,16 @@ def leading_left_basis(R, width):
     return left, right
 
 
+def eigenvectors(G):
+    """Eigenvectors of Gram matrices, by ascending eigenvalue.
+
+    In double precision, where there is one: with singular matrices, as of many dead
+    units, LAPACK's solver sometimes fails to converge in single.
+    """
+    exact = G if G.device.type == "mps" else G.double()
+    return torch.linalg.eigh(exact)[1].to(G.dtype)
+
+
 def top_singular(R, d):
     """Leading ``d`` singular triplets of every matrix of a stack.
 
@@ -34,9 +44,9 @@ def top_singular(R, d):
     width = d + OVERSAMPLING
     if 4 * width < n:
         left, right = leading_left_basis(R, width)
-        U = torch.bmm(left, torch.linalg.eigh(torch.bmm(right.mT, right))[1])
+        U = torch.bmm(left, eigenvectors(torch.bmm(right.mT, right)))
     else:
-        U = torch.linalg.eigh(torch.bmm(R, R.mT))[1]
+        U = eigenvectors(torch.bmm(R, R.mT))
     U = U[..., -d:].flip(-1)
     V = torch.bmm(R.mT, U)
     s = V.norm(dim=1)

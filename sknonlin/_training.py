@@ -8,16 +8,19 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch.utils.data import Dataset
 
 from sknonlin._default_network import default_network
+from sknonlin._memory import file_mapping, release_pages
 from sknonlin._networks import as_network
 from sknonlin.profile import check_labels
 
 #: Samples that go to a skorch net as they are.
 SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
+MAPPED_ROWS = 1000  # of a memory map, that are checked at once
 KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier)
 
 
@@ -82,18 +85,29 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
         for name in ("n_features_in_", "feature_names_in_") if reset else ():
             vars(detector).pop(name, None)
         return X if isinstance(y, str) else (X, check_labels(X, y))
+    mapped = file_mapping(X) is not None  # of which no more than a part is held
     checked = validate_data(
         detector,
         X,
         y,
         reset=reset,
+        ensure_all_finite=not mapped,
         allow_nd=wraps(estimator, NeuralNet),
         dtype=np.float32 if estimator is None else "numeric",
     )
     X, y = checked if isinstance(checked, tuple) else (checked, y)
-    if wraps(estimator, NeuralNet) and X.dtype == np.float64:
-        X = X.astype(np.float32)
+    if mapped:
+        for start in range(0, len(X), MAPPED_ROWS):
+            assert_all_finite(X[start : start + MAPPED_ROWS], input_name="X")
+            release_pages(X)
     return X if isinstance(y, str) else (X, y)
+
+
+def in_single_precision(estimator, X):
+    """Return samples as a skorch net takes them, whose weights are float32."""
+    if wraps(estimator, NeuralNet) and getattr(X, "dtype", None) == np.float64:
+        return X.astype(np.float32)
+    return X
 
 
 @contextmanager
@@ -139,4 +153,5 @@ def trained(detector, X, y, seed, params):
     # Without a random_state, any network that was trained alike is as good.
     ignore = ["seed"] if detector.random_state is None else None
     train = check_memory(detector.memory).cache(train_network, ignore=ignore)
+    X = in_single_precision(network, X)
     return train(network, X, y, seed, params), classes

@@ -8,13 +8,13 @@ call inside ``layer1.0``, and ``"layer1.0.relu:2"`` for the second such call in 
 import math
 from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from numbers import Real
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sknonlin._arrays import full_precision
+from sknonlin._layout import Layout
 from sknonlin._tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._unit_axes import UnitAxes
 
@@ -47,72 +47,6 @@ def relu_kind(function, args, result):
     return KINDS[name]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where samples and units are in a layer's output: feature map to matrix and back.
-
-    ``repeats`` counts the rows of every sample where the network joined the samples'
-    axis with the one after it.
-    """
-
-    shape: tuple
-    sample_axis: int
-    repeats: int
-    channel_axis: int
-
-    @classmethod
-    def of(cls, layer, n_samples, listed=None, n_listed=None):
-        """Layout of a layer on ``n_samples``, or None where no axis is the samples'.
-
-        ``listed`` is the layer on ``n_listed`` samples, which tells apart axes that
-        happen to be as long as the batch.
-        """
-        shape = tuple(layer.shape)
-        axes = [a for a, length in enumerate(shape) if length and length % n_samples == 0]
-        if listed is not None and n_listed != n_samples and len(listed.shape) == len(shape):
-            before = listed.shape
-            axes = [a for a in axes if before[a] * n_samples == shape[a] * n_listed] or axes
-            axes = [a for a in axes if before[a] != shape[a]]
-        if not axes:
-            return None
-        exact = [a for a in axes if shape[a] == n_samples]
-        sample_axis = exact[0] if exact else axes[0]
-        last = len(shape) - 1
-        channel_axis = layer.unit_axis
-        if channel_axis is None:
-            channel_axis = 1 if len(shape) > 3 else last
-        if channel_axis == sample_axis:
-            channel_axis = last if sample_axis != last else 0
-        return cls(shape, sample_axis, shape[sample_axis] // n_samples, channel_axis)
-
-    def rows(self, A):
-        """Give a feature map (n, ...) as (n, n_positions, n_units), a view if it can be."""
-        if len(self.shape) == 1:
-            return A.reshape(-1, self.repeats, 1)
-        A = A.movedim((self.sample_axis, self.channel_axis), (0, -1))
-        return A.reshape(len(A) // self.repeats, -1, A.shape[-1])
-
-    @property
-    def position_lengths(self):
-        """Lengths of the axes whose places are the positions, slowest first."""
-        lengths = [] if self.repeats == 1 else [self.repeats]
-        for axis, length in enumerate(self.shape):
-            if axis not in (self.sample_axis, self.channel_axis):
-                lengths.append(length)
-        return tuple(lengths)
-
-    def restore(self, rows):
-        """Give rows (n, n_positions, n_units) as the feature map that they were."""
-        if len(self.shape) == 1:
-            return rows.reshape(self.shape)
-        moved = list(self.shape)
-        samples, channels = moved[self.sample_axis], moved[self.channel_axis]
-        for axis in sorted((self.sample_axis, self.channel_axis), reverse=True):
-            del moved[axis]
-        A = rows.reshape(samples, *moved, channels)
-        return A.movedim((0, -1), (self.sample_axis, self.channel_axis))
-
-
 class Capture:
     """Access to the layers of one network, within a ``with`` block.
 
@@ -130,11 +64,14 @@ class Capture:
         A few samples to list the layers with.
     n_samples : int
         How many they are.
+    skip : container of str
+        Names of ReLU calls to pass over.
     """
 
-    def __init__(self, network, layers, batch, n_samples):
+    def __init__(self, network, layers, batch, n_samples, skip=()):
         self.network = network
         self.layers = layers
+        self.skip = skip
         self.batch = batch
         self.n_samples = n_samples
 
@@ -212,7 +149,7 @@ class Capture:
     # Runs -------------------------------------------------------------------------
 
     def _run(self, batch, resume=None, record=True):
-        finder = Finder(self._calls, self._wanted, resume)
+        finder = Finder(self._calls, self._wanted, resume, self.skip)
         recorder = Recorder(finder, resume, record)
 
         def module_ended(name, output):
@@ -346,11 +283,14 @@ class Finder:
         Names of the layers to find; None finds all.
     resume : (Tape, Layer, tensor) or None
         The layer from which the pass begins, if it begins at one.
+    skip : container of str
+        Names of layers to pass over.
     """
 
-    def __init__(self, calls, wanted, resume):
+    def __init__(self, calls, wanted, resume, skip):
         self.calls = calls
         self.wanted = wanted
+        self.skip = skip
         self.found = []  # (name without number, position) of every ReLU call
         self.unit_axes = UnitAxes(place_of)
         if resume is not None and resume[1].resumable and not resume[0].hidden_reads:
@@ -367,7 +307,7 @@ class Finder:
         base = self._caller(kind)
         self.found.append((base, position))
         name = self._numbered(base)
-        if self.wanted is not None and name not in self.wanted:
+        if name in self.skip or (self.wanted is not None and name not in self.wanted):
             return None
         return Layer(name, position, tuple(result.shape), self.unit_axes.of(result))
 

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.neural_network import MLPClassifier
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 from sklearn.utils.metadata_routing import (
@@ -17,15 +16,16 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch import NeuralNet
 
 from sknonlin._labels import positions
+from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
+from sknonlin._network_answers import NetworkAnswersMixin
 from sknonlin._networks import as_network
 from sknonlin._ranks import check_ranks
 from sknonlin._sample_cones import CONE_RANKS, SampleCones
 from sknonlin._sample_scoring import SampleScoringMixin
 from sknonlin._training import (
-    as_found,
     check_estimator_kind,
     trained,
     validate_samples,
@@ -42,7 +42,7 @@ from sknonlin.profile import (
 
 
 class MemorizationDetector(
-    ClassifierMixin, SampleScoringMixin, MetaEstimatorMixin, BaseEstimator
+    NetworkAnswersMixin, SampleScoringMixin, MetaEstimatorMixin, BaseEstimator
 ):
     """Classifier around a ReLU network that tells what the network memorized.
 
@@ -61,8 +61,8 @@ class MemorizationDetector(
         a small ReLU network, sized for the data. Give a skorch net its module as a class:
         a module that is an object keeps its weights when it is cloned.
     nonlinearity : ActivationNonlinearity, default=None
-        Template of the ranks, the compression and their settings; its ``by_class`` and
-        ``random_state`` are not used. Searches over ``nonlinearity__ranks`` need one;
+        Template of the ranks, the compression and their settings; its ``by_class``,
+        ``n_jobs``, ``working_memory`` and ``random_state`` are not used. Searches over ``nonlinearity__ranks`` need one;
         None means ``ActivationNonlinearity()``.
     layers : "relu" or list of str, default="relu"
         The layers to look at, as in :func:`layer_profile`.
@@ -78,7 +78,12 @@ class MemorizationDetector(
         network's own train it once for each fold. Modules are known by their names:
         clear it when you change their code.
     n_jobs : int, default=None
-        Threads over the layers when samples are scored.
+        Workers that measure layers, batches and blocks of samples: threads, unless
+        ``joblib.parallel_config`` names another backend. None is 1, or what is
+        configured there. The network is trained by itself.
+    working_memory : float, default=None
+        Memory in MiB for all workers together, beside the network, the samples and the
+        results; None takes scikit-learn's ``working_memory``, 1024 by default.
     random_state : int, RandomState instance or None, default=None
         Seeds the network's training, the batches and the factorizations. An
         ``MLPClassifier`` with a ``random_state`` of its own keeps that.
@@ -168,6 +173,7 @@ class MemorizationDetector(
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "memory": [str, HasMethods(["cache"]), None],
         "n_jobs": [Integral, None],
+        "working_memory": WORKING_MEMORY_CONSTRAINT,
         **PROFILE_CONSTRAINTS,
     }
 
@@ -182,6 +188,7 @@ class MemorizationDetector(
         contamination="auto",
         memory=None,
         n_jobs=None,
+        working_memory=None,
         random_state=None,
         verbose=0,
     ):
@@ -193,6 +200,7 @@ class MemorizationDetector(
         self.contamination = contamination
         self.memory = memory
         self.n_jobs = n_jobs
+        self.working_memory = working_memory
         self.random_state = random_state
         self.verbose = verbose
 
@@ -249,7 +257,8 @@ class MemorizationDetector(
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         routed = process_routing(self, "fit", **params).get("estimator", {})
         self.estimator_, self.classes_ = trained(self, X, y, seed, routed.get("fit", {}))
-        self._measure(X, self._codes(y), seed)
+        with limited(self.working_memory):
+            self._measure(X, self._codes(y), seed)
         return self
 
     def _measure(self, X, codes, seed):
@@ -267,13 +276,18 @@ class MemorizationDetector(
             settings["device"],
             self.layers,
             seed,
-            self.n_jobs,
         )
-        network = as_network(self.estimator_)
-        scores = self._cones.learn(network, X, codes, len(self.classes_))
+        scores = self._cones.learn(
+            as_network(self.estimator_),
+            X,
+            codes,
+            len(self.classes_),
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
         weights = self._cones.weights.tolist()
         self.layer_weights_ = dict(zip(self._cones.names, weights, strict=True))
-        self.offset_ = self._threshold(scores.score)
+        self.offset_ = self._threshold(scores)
 
     def _scorer(self):
         scorer = self.nonlinearity
@@ -292,6 +306,7 @@ class MemorizationDetector(
             layers=self.layers,
             batch_size=self.batch_size,
             n_batches=self.n_batches,
+            n_jobs=self.n_jobs,
             random_state=self._seed,
             verbose=self.verbose,
         )
@@ -319,58 +334,8 @@ class MemorizationDetector(
         """
         check_is_fitted(self)
         X = self._validate(X)
-        return self._profiles(X, self._codes(check_labels(X, y)))
-
-    # The network's answers --------------------------------------------------------
-
-    def predict(self, X):
-        """Predict the network's labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or what the network takes
-            Samples.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        X = self._validate(X)
-        with as_found(self.estimator_):
-            if wraps(self.estimator_, NeuralNetBinaryClassifier | MLPClassifier):
-                predicted = self.estimator_.predict(X)
-            else:
-                predicted = self._probabilities(X).argmax(1)
-        if not wraps(self.estimator_, MLPClassifier):
-            predicted = self.classes_[predicted.astype(int)]
-        return predicted
-
-    def _probabilities(self, X):
-        """Probabilities of the classes, also where the network has columns to spare."""
-        with as_found(self.estimator_):
-            probabilities = self.estimator_.predict_proba(X)
-        n_classes = len(self.classes_)
-        if probabilities.shape[1] > n_classes:
-            probabilities = probabilities[:, :n_classes]
-            probabilities = probabilities / probabilities.sum(1, keepdims=True)
-        return probabilities
-
-    def predict_proba(self, X):
-        """Predict the network's probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or what the network takes
-            Samples.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        check_is_fitted(self)
-        return self._probabilities(self._validate(X))
+        with limited(self.working_memory):
+            return self._profiles(X, self._codes(check_labels(X, y)))
 
     # What scikit-learn asks -------------------------------------------------------
 

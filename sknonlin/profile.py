@@ -9,14 +9,26 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from skorch.dataset import get_len
-from tqdm.auto import tqdm
 
 from sknonlin._labels import as_labels
 from sknonlin._layer_profile import LayerProfile
+from sknonlin._layout import Layout
+from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._networks import as_arrays, as_network
+from sknonlin._parallel import Workers
+from sknonlin._profile_passes import (
+    Curves,
+    PassMeasurer,
+    affordable_samples,
+    count_groups,
+    layer_groups,
+    make_passes,
+    measure_pass,
+)
 from sknonlin._ranks import auto_ranks, check_ranks
-from sknonlin._replays import Pass, PassSettings
-from sknonlin.activations import Capture, Layout, pass_samples
+from sknonlin._replays import PassSettings
+from sknonlin._replicas import Replicas
+from sknonlin.activations import Capture, pass_samples
 from sknonlin.batches import make_batches, make_reference_batches
 from sknonlin.compression import make_compression
 from sknonlin.nonlinearity import ActivationNonlinearity
@@ -102,34 +114,6 @@ def measure_memorization(network, X, y, scorer, *, batch_size=50, n_batches=1, *
     return memorization_score(single, mixed), single, mixed
 
 
-def make_passes(batches, max_samples):
-    """Group batches of one size for the forward passes that measure them together.
-
-    Parameters
-    ----------
-    batches : list of lists of ndarrays
-        The batches of every class.
-    max_samples : int
-        Samples that a pass may have, unless a single batch has more.
-
-    Yields
-    ------
-    places : list of (int, int)
-        Class and number of each batch.
-    index : ndarray of int
-        The samples of all of them.
-    """
-    sizes = {}
-    for label, own in enumerate(batches):
-        for number, batch in enumerate(own):
-            sizes.setdefault(len(batch), []).append((label, number))
-    for size, places in sizes.items():
-        step = max(1, max_samples // size)
-        for start in range(0, len(places), step):
-            chosen = places[start : start + step]
-            yield chosen, np.concatenate([batches[a][b] for a, b in chosen])
-
-
 def listed_ranks(ranks, capture, batch_size):
     """Ranks as given, or those of the automatic grid that the layers have room for."""
     if not isinstance(ranks, str):
@@ -169,6 +153,8 @@ def profile_network(
     reference=False,
     cumulative=False,
     replay=True,
+    n_jobs=None,
+    working_memory=None,
     random_state=None,
     verbose=0,
 ):
@@ -182,29 +168,48 @@ def profile_network(
     seed = check_random_state(random_state).randint(2**31 - 1)
     settings["random_state"] = seed
     compression = make_compression(settings.pop("compression"), **settings)
-    listed = network.take(X, list(range(min(N_LISTED, len(y)))))
-    with Capture(network, layers, listed, min(N_LISTED, len(y))) as capture:
-        labels, codes = np.unique(y, return_inverse=True)
-        columns = torch.from_numpy(codes)
-        if network.codes(capture.output) is not None:
-            columns = network.encode(y, capture.output)
-        ranks = listed_ranks(scorer.ranks, capture, batch_size)
-        pass_settings = PassSettings(compression, ranks, settings["device"])
-        sizes = {"batch_size": batch_size, "n_batches": n_batches, "random_state": seed}
-        if reference:
-            batches = make_reference_batches(codes, **sizes)
-        else:
-            batches = make_batches(codes, **sizes, by_class=by_class)
+    n_listed = min(N_LISTED, len(y))
+    listed = network.take(X, list(range(n_listed)))
+    sizes = {"batch_size": batch_size, "n_batches": n_batches, "random_state": seed}
+    labels, codes = np.unique(y, return_inverse=True)
+    if reference:
+        batches = make_reference_batches(codes, **sizes)
+    else:
+        batches = make_batches(codes, **sizes, by_class=by_class)
+    with limited(working_memory), Workers(n_jobs, verbose) as workers:
+        with Capture(network, layers, listed, n_listed) as capture:
+            columns = torch.from_numpy(codes)
+            if network.codes(capture.output) is not None:
+                columns = network.encode(y, capture.output)
+            ranks = listed_ranks(scorer.ranks, capture, batch_size)
+            affordable = affordable_samples(capture)
+            passes = list(make_passes(batches, min(affordable, pass_samples(capture))))
+            n_groups = 1
+            if not cumulative:
+                n_groups = count_groups(passes, affordable, workers.count)
+            groups = layer_groups(capture, n_groups)
+        measurer = PassMeasurer(
+            Replicas(network, workers.count if workers.in_process else 1),
+            layers,
+            listed,
+            n_listed,
+            PassSettings(compression, ranks, settings["device"]),
+            cumulative,
+            replay,
+        )
         curves = Curves(len(batches), n_batches, len(ranks))
-        passes = list(make_passes(batches, pass_samples(capture)))
-        for places, index in tqdm(passes, "passes", disable=not verbose):
-            one_pass = Pass(
-                capture,
-                network.take(X, index),
-                columns[index].reshape(len(places), -1),
-                pass_settings,
-            )
-            curves.measure(one_pass, places, cumulative=cumulative, replay=replay)
+        tasks = [(*one_pass, group) for one_pass in passes for group in groups]
+        shared = workers.share(measurer)
+
+        def items():
+            for places, index, group in tasks:
+                samples = next(network.batches(X, index, len(index)))
+                skip = {name for other in groups for name in other} - set(group)
+                yield shared, samples, columns[index].reshape(len(places), -1), skip
+
+        results = workers.map(measure_pass, items(), "passes", len(tasks))
+        for (places, _, _), result in zip(tasks, results, strict=True):
+            curves.add(places, *result)
     return LayerProfile(
         classes=labels if by_class else np.array(["mixed"]),
         ranks=np.array(ranks),
@@ -214,51 +219,14 @@ def profile_network(
     )
 
 
-class Curves:
-    """The curves of all layers, filled in pass by pass."""
-
-    def __init__(self, n_classes, n_batches, n_ranks):
-        self.shape = (n_classes, n_batches, n_ranks)
-        self.accuracy = np.full(self.shape[:2], np.nan)
-        self.errors, self.accuracies = {}, {}
-        self.positions = {}
-
-    def measure(self, one_pass, places, *, cumulative, replay):
-        """Add the curves of a pass, whose batches are at these places."""
-        at = tuple(np.transpose(places))  # classes, numbers of batches
-        self.accuracy[at] = one_pass.accuracy
-        for name in one_pass.matrices:
-            self.positions.setdefault(name, one_pass.tape.layers[name].position)
-            self.errors.setdefault(name, np.full(self.shape, np.nan))
-            self.accuracies.setdefault(name, np.full(self.shape, np.nan))
-        if cumulative:
-            for i in range(self.shape[-1]):
-                for name, errors, accuracy in one_pass.cumulate(i):
-                    self.errors[name][(*at, i)] = errors
-                    self.accuracies[name][(*at, i)] = accuracy
-            return
-        for name in one_pass.matrices:
-            self.errors[name][at] = one_pass.errors[name]
-            if replay:
-                self.accuracies[name][at] = one_pass.accuracies(name)
-
-    def results(self):
-        """Return what a :class:`LayerProfile` takes, layers in the order of calls."""
-        names = sorted(self.positions, key=self.positions.get)
-        return {
-            "layer_names": names,
-            "batch_errors": np.stack([self.errors[name] for name in names]),
-            "batch_accuracies": np.stack([self.accuracies[name] for name in names]),
-            "batch_accuracy": self.accuracy,
-        }
-
-
 @validate_params(
     {
         **PROFILE_CONSTRAINTS,
         "by_class": ["boolean"],
         "cumulative": ["boolean"],
         "replay": ["boolean"],
+        "n_jobs": [Integral, None],
+        "working_memory": WORKING_MEMORY_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
@@ -275,6 +243,8 @@ def layer_profile(
     by_class=True,
     cumulative=False,
     replay=True,
+    n_jobs=None,
+    working_memory=None,
     random_state=None,
     verbose=0,
     **settings,
@@ -318,6 +288,14 @@ def layer_profile(
         on what the compressed layers before it make of the batch.
     replay : bool, default=True
         False leaves out the accuracies, which take most of the time.
+    n_jobs : int, default=None
+        Workers that measure batches and layers: threads, unless
+        ``joblib.parallel_config`` names another backend. None is 1, or what is
+        configured there.
+    working_memory : float, default=None
+        Memory in MiB for all workers together, beside the network, the samples and the
+        results; None takes scikit-learn's ``working_memory``, 1024 by default. What a
+        batch holds at all layers is split into groups of layers where it is too much.
     random_state : int, RandomState instance or None, default=None
         Seeds the batches, and what is random in the compression.
     verbose : int, default=0
@@ -351,8 +329,8 @@ def layer_profile(
 
     The network is run in eval mode, without gradients, in float32 or its own precision;
     its mode, its hooks and torch's random state are afterwards as they were. All
-    batches of one size go through it together, as far as their activations stay below
-    2**26 numbers. From each layer on, only the rest of the network is run again.
+    batches of one size go through it together, as far as there is memory for their
+    activations, up to 2**26 numbers. From each layer on, only the rest of the network is run again.
 
     A layer that some batches do not reach, in a network that chooses its way by the
     data, has NaN there. The accuracies of a regressor are NaN.
@@ -388,6 +366,8 @@ def layer_profile(
         by_class=by_class,
         cumulative=cumulative,
         replay=replay,
+        n_jobs=n_jobs,
+        working_memory=working_memory,
         random_state=random_state,
         verbose=verbose,
     )

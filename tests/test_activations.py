@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sknonlin._layout import Layout
 from sknonlin._networks import as_network
 from sknonlin._tape import DivergedError
-from sknonlin.activations import Capture, Layout
+from sknonlin.activations import Capture
 from tests.architectures import ARCHITECTURES, Transformer, TwoInputs, mlp, seeded
 
 

@@ -20,7 +20,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._sample_cones import contrast
+from sknonlin._class_cones import contrast
 from sknonlin.datasets import make_noisy_labels
 from tests.architectures import ResNet, TwoInputs, mlp, seeded
 
@@ -139,9 +139,9 @@ def test_transform(fitted, digits):
 
 
 def test_contrast_of_known_areas():
-    areas = np.array([[[0.1, 0.3, 0.6]], [[0.5, 0.2, np.nan]], [[np.nan] * 3]])
-    found = contrast(areas[[0, 0, 2]], np.array([0, 2, 1]))
-    np.testing.assert_allclose(found[:, 0], [-0.2, 0.5, 0])
+    areas = torch.tensor([[0.1, 0.3, 0.6], [0.1, 0.3, 0.6], [torch.nan] * 3])
+    found = contrast(areas, torch.tensor([0, 2, 1]))
+    np.testing.assert_allclose(found, [-0.2, 0.5, 0], atol=1e-6)
 
 
 def test_contamination(fitted, digits):
@@ -260,25 +260,12 @@ class TupleLoss(nn.CrossEntropyLoss):
         return super().forward(output[0], target)
 
 
-def test_layers_and_threads(digits):
+def test_named_layers(digits):
     X, y = digits
-    found = detector(layers=["3"], n_jobs=2).fit(X, y)
+    found = detector(layers=["3"]).fit(X, y)
     assert found.layer_names_ == ["3"]
-    whole = detector(n_jobs=2).fit(X, y)
+    whole = detector().fit(X, y)
     np.testing.assert_allclose(whole.transform(X)[:, 1:], found.transform(X), atol=1e-5)
-
-
-def test_layers_keep_their_order_whichever_thread_ends_first(digits, fitted, monkeypatch):
-    def backwards(self, function, rows, *args):
-        results = {name: function(name, rows[name], *args) for name in reversed(rows)}
-        return {name: results[name] for name in rows}
-
-    monkeypatch.setattr("sknonlin._sample_cones.SampleCones._parallel", backwards)
-    found = detector().fit(*digits)
-    assert list(found.layer_weights_) == list(fitted.layer_weights_)
-    np.testing.assert_allclose(
-        found.transform(digits[0]), fitted.transform(digits[0]), atol=1e-5
-    )
 
 
 @pytest.mark.parametrize("kind", ["skorch", "sklearn", None])

@@ -538,3 +538,15 @@ def test_nnls_of_zero_rows_is_zero():
 def test_nnls_names_the_shapes_that_disagree(shape):
     with pytest.raises(ValueError, match="do not fit X of shape"):
         nnls(np.ones((6, 4)), np.ones(shape))
+
+
+@pytest.mark.parametrize("seed", [55, 67, 75])
+def test_many_dead_units(seed):
+    rng = torch.Generator().manual_seed(seed)
+    A = torch.rand(200, 9, generator=rng) ** 3 @ torch.rand(9, 25, generator=rng)
+    X = torch.zeros(200, 64)
+    X[:, torch.randperm(64, generator=rng)[:25]] = A + 0.02 * torch.rand(
+        200, 25, generator=rng
+    )
+    path = nmf_path(X / X.norm(dim=1, keepdim=True), ranks=[1, 4, 16, 32])
+    assert path.errors[-1] < 0.01

@@ -1,0 +1,188 @@
+"""The forward passes that a profile is made of, and what workers do with one."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from skorch.utils import to_device
+
+from sknonlin._memory import affordable
+from sknonlin._replays import Pass
+from sknonlin._replicas import Replicas
+from sknonlin.activations import Capture, pass_samples
+
+# Share of the working memory for the activations of a pass, and what is held for each.
+PASS_SHARE, HELD_IN_PASS = 0.5, 4
+TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
+
+
+def make_passes(batches, max_samples):
+    """Group batches of one size for the forward passes that measure them together.
+
+    Parameters
+    ----------
+    batches : list of lists of ndarrays
+        The batches of every class.
+    max_samples : int
+        Samples that a pass may have, unless a single batch has more.
+
+    Yields
+    ------
+    places : list of (int, int)
+        Class and number of each batch.
+    index : ndarray of int
+        The samples of all of them.
+    """
+    sizes = {}
+    for label, own in enumerate(batches):
+        for number, batch in enumerate(own):
+            sizes.setdefault(len(batch), []).append((label, number))
+    for size, places in sizes.items():
+        step = max(1, max_samples // size)
+        for start in range(0, len(places), step):
+            chosen = places[start : start + step]
+            yield chosen, np.concatenate([batches[a][b] for a, b in chosen])
+
+
+def affordable_samples(capture):
+    """How many samples' activations there is memory for."""
+    elements = affordable(
+        HELD_IN_PASS * capture.network.dtype.itemsize,
+        share=PASS_SHARE,
+        device=capture.network.device,
+    )
+    return pass_samples(capture, elements)
+
+
+def count_groups(passes, max_samples, n_workers):
+    """How many groups of layers to measure apart: one, unless memory or workers ask."""
+    largest = max(len(index) for _, index in passes)
+    by_memory = -(-largest // max_samples)
+    by_workers = 1
+    if n_workers > 1:
+        by_workers = -(-TASKS_PER_WORKER * n_workers // len(passes))
+    return max(by_memory, by_workers)
+
+
+def layer_groups(capture, n_groups):
+    """Split the layers into groups of about as many activations each."""
+    sizes = {name: math.prod(layer.shape) for name, layer in capture.listed.items()}
+    total = max(1, sum(sizes.values()))
+    groups, before = {}, 0
+    for name, size in sizes.items():
+        middle = (before + size / 2) / total
+        groups.setdefault(int(middle * n_groups), []).append(name)
+        before += size
+    return list(groups.values())
+
+
+@dataclass
+class LayerCurves:
+    """Curves of one layer on the batches of a pass.
+
+    Attributes
+    ----------
+    position : int
+        Of the layer's call in the network.
+    errors : ndarray of shape (n_batches, n_ranks)
+    accuracies : ndarray of shape (n_batches, n_ranks)
+    """
+
+    position: int
+    errors: np.ndarray
+    accuracies: np.ndarray
+
+
+@dataclass
+class PassMeasurer:
+    """What measures a pass: a network, its layers, and how they are compressed.
+
+    Parameters
+    ----------
+    replicas : Replicas
+    layers : "relu" or list of str
+    listed : nested tensors
+        A few samples to list the layers with.
+    n_listed : int
+        How many they are.
+    settings : PassSettings
+    cumulative, replay : bool
+        As in :func:`sknonlin.layer_profile`.
+    """
+
+    replicas: Replicas
+    layers: object
+    listed: object
+    n_listed: int
+    settings: object
+    cumulative: bool
+    replay: bool
+
+    def __call__(self, samples, codes, skip):
+        """Accuracies of the batches, and :class:`LayerCurves` by layer."""
+        with self.replicas.borrowed() as network:
+            listed = to_device(self.listed, network.device)
+            layers = self.layers
+            if not isinstance(layers, str):
+                layers = [name for name in layers if name not in skip]
+            with Capture(network, layers, listed, self.n_listed, skip) as capture:
+                samples = to_device(samples, network.device)
+                one_pass = Pass(capture, samples, codes, self.settings)
+                return one_pass.accuracy, self._curves(one_pass)
+
+    def _curves(self, one_pass):
+        positions = {
+            name: one_pass.tape.layers[name].position for name in one_pass.matrices
+        }
+        shape = len(one_pass.codes), len(self.settings.ranks)
+        curves = {
+            name: LayerCurves(position, np.full(shape, np.nan), np.full(shape, np.nan))
+            for name, position in positions.items()
+        }
+        if self.cumulative:
+            for i in range(shape[1]):
+                for name, errors, accuracy in one_pass.cumulate(i):
+                    curves[name].errors[:, i] = errors
+                    curves[name].accuracies[:, i] = accuracy
+            return curves
+        for name, own in curves.items():
+            own.errors[:] = one_pass.errors[name]
+            if self.replay:
+                own.accuracies[:] = one_pass.accuracies(name)
+        return curves
+
+
+def measure_pass(measurer, samples, codes, skip):
+    """Run a :class:`PassMeasurer` on a pass: the task of a worker."""
+    return measurer(samples, codes, skip)
+
+
+class Curves:
+    """The curves of all layers, filled in pass by pass."""
+
+    def __init__(self, n_classes, n_batches, n_ranks):
+        self.shape = (n_classes, n_batches, n_ranks)
+        self.accuracy = np.full(self.shape[:2], np.nan)
+        self.errors, self.accuracies = {}, {}
+        self.positions = {}
+
+    def add(self, places, accuracy, layers):
+        """Add the curves of a pass, whose batches are at these places."""
+        at = tuple(np.transpose(places))  # classes, numbers of batches
+        self.accuracy[at] = accuracy
+        for name, curves in layers.items():
+            self.positions.setdefault(name, curves.position)
+            self.errors.setdefault(name, np.full(self.shape, np.nan))[at] = curves.errors
+            self.accuracies.setdefault(name, np.full(self.shape, np.nan))[at] = (
+                curves.accuracies
+            )
+
+    def results(self):
+        """Return what a :class:`LayerProfile` takes, layers in the order of calls."""
+        names = sorted(self.positions, key=self.positions.get)
+        return {
+            "layer_names": names,
+            "batch_errors": np.stack([self.errors[name] for name in names]),
+            "batch_accuracies": np.stack([self.accuracies[name] for name in names]),
+            "batch_accuracy": self.accuracy,
+        }

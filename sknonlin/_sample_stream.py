@@ -1,0 +1,167 @@
+"""Samples through a network and what is made of their rows, block by block, in parallel."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from skorch.utils import to_device
+from torch.utils._pytree import tree_leaves
+
+from sknonlin._memory import affordable
+from sknonlin._replicas import Replicas
+from sknonlin._sample_features import sample_keys
+from sknonlin.activations import Capture, pass_samples
+
+N_LISTED = 2  # samples that the layers are listed with
+CACHED_ELEMENTS = 2**22  # activations of a pass that stay in a processor's cache
+MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
+BLOCKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
+BLOCKS_AT_ONCE = 3  # that a worker has: one it works on, the others waiting
+# Shares of the working memory, of which the rest is for what is not counted.
+PASS_SHARE, BLOCK_SHARE = 0.2, 0.3
+HELD_IN_PASS = 2.5  # numbers held for each activation of a layer that is looked at
+
+
+@dataclass
+class Block:
+    """Rows of some samples.
+
+    Attributes
+    ----------
+    rows : dict of str to tensor of shape (n_samples, n_features)
+        By layer; NaN where a sample does not reach it.
+    keys : ndarray of int of shape (n_samples,)
+        Numbers that depend on a sample's input alone.
+    predicted : ndarray of int of shape (n_samples,), or None
+        The network's answers, where they were asked for.
+    """
+
+    rows: dict = field(default_factory=dict)
+    keys: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+
+
+@dataclass
+class Reader:
+    """What reads blocks of samples: a network, and the features of its layers."""
+
+    replicas: Replicas
+    features: object
+    listed: object
+    n_listed: int
+    predict: bool = False
+
+    def capture(self, network):
+        """Access to the network's layers, to be entered."""
+        listed = to_device(self.listed, network.device)
+        return Capture(network, self.features.layers, listed, self.n_listed)
+
+    def read(self, batches):
+        """Read a block, given as (samples, how many) of every pass."""
+        with self.replicas.borrowed() as network, self.capture(network) as capture:
+            n_samples = sum(n for _, n in batches)
+            block = Block(keys=np.zeros(n_samples, np.int64))
+            predicted = []
+            start = 0
+            for batch, n in batches:
+                place = slice(start, start + n)
+                start += n
+                block.keys[place] = sample_keys(batch, n)
+                on_device = to_device(batch, network.device)
+                found, output = self.features.rows(capture, on_device, n)
+                for name, A in found.items():
+                    if name not in block.rows:
+                        block.rows[name] = A.new_full((n_samples, A.shape[1]), torch.nan)
+                    block.rows[name][place] = A
+                if self.predict:
+                    predicted.append(network.codes(output).cpu().numpy())
+        if self.predict:
+            block.predicted = np.concatenate(predicted)
+        return block
+
+
+def read_and(finish, reader, batches, codes):
+    """Read a block, and do with it what is to be done: the task of a worker."""
+    return finish(reader.read(batches), codes)
+
+
+class SampleStream:
+    """Samples as blocks that workers read.
+
+    Parameters
+    ----------
+    workers : Workers
+        In their ``with`` block.
+    network : Network
+    X : nested arrays or Dataset
+        Samples.
+    features : SampleFeatures
+    n_samples : int
+        How many there are.
+    extra : int
+        Numbers for each sample that are made of its rows.
+    """
+
+    def __init__(self, workers, network, X, features, n_samples, extra=0):
+        self.workers, self.network, self.X = workers, network, X
+        n_listed = min(N_LISTED, n_samples)
+        self.listed = next(network.batches(X, list(range(n_listed)), n_listed))
+        count = workers.count if workers.in_process else 1
+        self.reader = Reader(Replicas(network, count), features, self.listed, n_listed)
+        with self.reader.capture(network) as capture:
+            self.n_features = features.n_features(capture, self.listed)
+            self._set_sizes(capture, extra)
+
+    def _set_sizes(self, capture, extra):
+        """Find how many samples fit into a pass, and into a block."""
+        itemsize = self.network.dtype.itemsize
+        leaves = [leaf for leaf in tree_leaves(self.listed) if hasattr(leaf, "nbytes")]
+        input_bytes = sum(leaf.nbytes for leaf in leaves) / capture.n_samples
+        n_numbers = 2 * sum(self.n_features.values()) + extra
+        self.n_block = affordable(
+            BLOCKS_AT_ONCE * input_bytes + itemsize * n_numbers,
+            share=BLOCK_SHARE,
+            most=pass_samples(capture),
+        )
+        device = self.network.device
+        most = affordable(HELD_IN_PASS * itemsize, share=PASS_SHARE, device=device)
+        self.n_pass = pass_samples(capture, most)
+        if device.type == "cpu":
+            cached = max(MIN_PASS, pass_samples(capture, CACHED_ELEMENTS))
+            self.n_pass = min(self.n_pass, cached)
+
+    def _sizes(self, n_samples):
+        """Return how many samples are in a pass, and in a block, of which all get some.
+
+        A pass has as many whatever the number of workers, because what else is in it
+        shows in the last digits of a network's activations.
+        """
+        n_pass = min(self.n_pass, max(MIN_PASS, -(-n_samples // MIN_PASSES)))
+        n_block = self.n_block
+        if self.workers.count > 1:
+            n_block = min(n_block, n_samples // (BLOCKS_PER_WORKER * self.workers.count))
+        return n_pass, max(1, n_block // n_pass) * n_pass
+
+    def run(self, index, finish, codes=None, *, predict=False, description=None):
+        """Yield places in ``index`` of a block's samples, and ``finish(block, codes)``.
+
+        ``codes`` are the labels of all samples in ``index``, or None.
+        """
+        n_pass, size = self._sizes(len(index))
+        self.reader.predict = predict
+        reader, finish = self.workers.share(self.reader), self.workers.share(finish)
+        starts = range(0, len(index), size)
+        batches = self.network.batches(self.X, index, n_pass)
+
+        def items():
+            for start in starts:
+                part = list(itertools.islice(batches, size // n_pass))
+                places = range(start, min(start + size, len(index)), n_pass)
+                sizes = [min(n_pass, len(index) - place) for place in places]
+                own = None if codes is None else codes[start : start + size]
+                yield finish, reader, list(zip(part, sizes, strict=True)), own
+
+        results = self.workers.map(read_and, items(), description, len(starts))
+        for start, result in zip(starts, results, strict=True):
+            yield slice(start, min(start + size, len(index))), result
