@@ -138,6 +138,9 @@ class SkorchNetwork(Network):
         super().__init__(*modules.values() if one else [nn.ModuleDict(modules)])
         self.net = net
 
+    def __reduce__(self):
+        return type(self), (self.net,)  # whose modules are then those of the copy
+
     def run(self, batch):
         """Output of the network, as skorch calls it."""
         return first_tensor(self.net.infer(batch))

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import threading
 import uuid
 from collections import OrderedDict
 from contextlib import ExitStack
@@ -70,6 +71,33 @@ def inside_dask_task():
         return False
 
 
+class Running:
+    """The tasks of one call that run in threads, which end with it."""
+
+    def __init__(self):
+        self.count, self.stopped = 0, False
+        self._changed = threading.Condition()
+
+    def __call__(self, function, *args):
+        """Run a task, unless the call has ended meanwhile."""
+        with self._changed:
+            if self.stopped:
+                return None
+            self.count += 1
+        try:
+            return call(function, *args)
+        finally:
+            with self._changed:
+                self.count -= 1
+                self._changed.notify_all()
+
+    def stop(self):
+        """Wait until no task runs, and let none begin."""
+        with self._changed:
+            self.stopped = True
+            self._changed.wait_for(lambda: self.count == 0)
+
+
 class Workers:
     """Workers that tasks are handed to, within a ``with`` block.
 
@@ -129,19 +157,25 @@ class Workers:
 
         Items are taken when workers are free, in whatever thread.
         """
+        hidden = not self.verbose
         if self.count == 1:
             results = (
                 function(*(a.value if isinstance(a, Shared) else a for a in item))
                 for item in items
             )
-        else:
-            results = Parallel(self.count, prefer="threads", return_as="generator")(
-                self._task(function, item) for item in items
-            )
-        hidden = not self.verbose
-        yield from tqdm(results, description, total, disable=hidden, leave=False)
+            yield from tqdm(results, description, total, disable=hidden, leave=False)
+            return
+        running = Running() if self.in_process else call
+        tasks = (self._task(running, function, item) for item in items)
+        results = Parallel(self.count, prefer="threads", return_as="generator")(tasks)
+        try:
+            yield from tqdm(results, description, total, disable=hidden, leave=False)
+        finally:
+            results.close()
+            if self.in_process:
+                running.stop()
 
-    def _task(self, function, item):
+    def _task(self, run, function, item):
         """One task, as joblib takes it."""
         n_threads = None
         if self.in_process:
@@ -151,4 +185,4 @@ class Workers:
         args = [Place(next(numbers)) if isinstance(a, Shared) else a for a in item]
         keys = tuple(argument.key for argument in shared)
         values = (argument.value for argument in shared)
-        return delayed(call)(function, n_threads, keys, args, *values)
+        return delayed(run)(function, n_threads, keys, args, *values)

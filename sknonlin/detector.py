@@ -62,8 +62,8 @@ class MemorizationDetector(
         a module that is an object keeps its weights when it is cloned.
     nonlinearity : ActivationNonlinearity, default=None
         Template of the ranks, the compression and their settings; its ``by_class``,
-        ``n_jobs``, ``working_memory`` and ``random_state`` are not used. Searches over ``nonlinearity__ranks`` need one;
-        None means ``ActivationNonlinearity()``.
+        ``n_jobs``, ``working_memory`` and ``random_state`` are not used. Searches over
+        ``nonlinearity__ranks`` need one; None means ``ActivationNonlinearity()``.
     layers : "relu" or list of str, default="relu"
         The layers to look at, as in :func:`layer_profile`.
     batch_size : int, default=50

@@ -1,0 +1,316 @@
+"""Threads, processes and clusters: the same results as one worker, and nothing left."""
+
+import itertools
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from joblib import parallel_config
+from sklearn import config_context, get_config
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
+from sknonlin._networks import as_network
+from sknonlin._parallel import Workers
+from sknonlin._replicas import Replicas
+from sknonlin.metrics import memorization_scorer
+from tests.architectures import ResNet, mlp, seeded
+
+BACKENDS = ["threading", "loky", "dask"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes of Dask, and a client of them."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """A context in which joblib has two workers of some kind."""
+    if request.param == "dask":
+        request.getfixturevalue("cluster")
+    n_jobs = {} if request.param == "dask" else {"n_jobs": 2}
+    with parallel_config(backend=request.param, **n_jobs):
+        yield request.param
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:600] / 16).astype(np.float32).reshape(-1, 1, 8, 8), y[:600] % 3
+
+
+@pytest.fixture(scope="module")
+def network(digits):
+    """A residual network, trained a little."""
+    net = NeuralNetClassifier(
+        ResNet,
+        criterion=nn.CrossEntropyLoss,
+        train_split=None,
+        max_epochs=2,
+        lr=0.05,
+        verbose=0,
+    )
+    return seeded(net.fit, *digits)
+
+
+@pytest.fixture(scope="module")
+def alone(digits, network):
+    """What one worker finds."""
+    X, y = digits
+    found = MemorizationDetector(FrozenEstimator(network), random_state=0).fit(X, y)
+    return found, found.score_samples(X, y)
+
+
+# What workers do ------------------------------------------------------------------
+
+
+def product(factors, number):
+    return factors.sum() * number, torch.is_grad_enabled(), get_config()["working_memory"]
+
+
+def test_workers_keep_the_order_and_share_the_memory(backend):
+    with config_context(working_memory=600), Workers() as workers:
+        factors = workers.share(np.ones(1000))
+        listed = workers.share({"a": np.ones(1000)})
+        found = list(workers.map(product, ((factors, i) for i in range(20))))
+        assert workers.count == 2
+        total = list(workers.map(total_of, ((listed, i) for i in range(5))))
+    assert [value for value, _, _ in found] == [1000 * i for i in range(20)]
+    assert {rest for _, *rest in map(tuple, found) for rest in [tuple(rest)]} == {
+        (False, 300.0)
+    }
+    assert total == [1000 + i for i in range(5)]
+
+
+def total_of(arrays, number):
+    return arrays["a"].sum() + number
+
+
+def test_one_worker_needs_no_backend():
+    with Workers(1) as workers:
+        thread = list(workers.map(lambda _: threading.get_ident(), [(0,)]))
+    assert thread == [threading.get_ident()]
+    assert not Workers(1, verbose=1).__enter__().__exit__(None, None, None)
+
+
+def test_threads_share_torchs_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Workers(2) as workers:
+            found = list(workers.map(lambda _: torch.get_num_threads(), [(0,)] * 8))
+        assert set(found) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+# The same results -----------------------------------------------------------------
+
+
+def test_detector(backend, digits, network, alone):
+    X, y = digits
+    found = MemorizationDetector(FrozenEstimator(network), random_state=0).fit(X, y)
+    assert found.memorization_score_ == pytest.approx(
+        alone[0].memorization_score_, abs=1e-6
+    )
+    np.testing.assert_allclose(
+        found.profile_.accuracies, alone[0].profile_.accuracies, atol=1e-6
+    )
+    assert list(found.layer_weights_) == list(alone[0].layer_weights_)
+    np.testing.assert_allclose(found.score_samples(X, y), alone[1], atol=1e-6)
+    np.testing.assert_allclose(found.transform(X), alone[0].transform(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("cumulative", [False, True])
+def test_profile(backend, digits, network, cumulative):
+    settings = {"ranks": [1, 4, 16], "cumulative": cumulative, "random_state": 0}
+    module = network.module_
+    one = layer_profile(module, *digits, n_jobs=1, **settings)
+    two = layer_profile(module, *digits, **settings)
+    assert one.layer_names == two.layer_names
+    np.testing.assert_allclose(two.errors, one.errors, atol=1e-6)
+    np.testing.assert_allclose(two.accuracies, one.accuracies, atol=1e-6)
+    assert not any(m._forward_hooks for m in module.modules())
+
+
+def test_search_on_a_cluster(cluster, digits, tmp_path):
+    X, y = digits[0][:300, 0].reshape(300, -1), digits[1][:300]
+    detector = MemorizationDetector(
+        MLPClassifier((24, 24), max_iter=300, tol=0.01, random_state=0),
+        nonlinearity=ActivationNonlinearity(),
+        memory=str(tmp_path),
+        random_state=0,
+    )
+    grid = {"nonlinearity__ranks": [[1, 2], [1, 8]]}
+    search = GridSearchCV(
+        detector, grid, cv=2, scoring=memorization_scorer, error_score="raise"
+    )
+    one = search.fit(X, y).cv_results_["mean_test_score"]
+    with parallel_config(backend="dask"):
+        two = search.fit(X, y).cv_results_["mean_test_score"]
+    np.testing.assert_allclose(two, one, atol=1e-6)
+
+
+# When something goes wrong --------------------------------------------------------
+
+
+class Dying(nn.Module):
+    """Ends the process that runs it, once."""
+
+    def __init__(self, path, inner):
+        super().__init__()
+        self.path, self.inner = path, inner
+
+    def forward(self, x):
+        if len(x) > 2 and os.getpid() != self.home():
+            try:
+                os.close(os.open(self.path + ".died", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return self.inner(x)
+            os._exit(1)
+        return self.inner(x)
+
+    def home(self):
+        with open(self.path) as file:
+            return int(file.read())
+
+
+def test_a_worker_that_dies(cluster, digits, tmp_path):
+    X, y = digits
+    path = tmp_path / "home"
+    path.write_text(str(os.getpid()))
+    module = Dying(str(path), seeded(mlp, 64, n_classes=10))
+    X = X.reshape(600, -1)
+    settings = {"ranks": [1, 4], "random_state": 0, "replay": False}
+    one = layer_profile(module, X, y, n_jobs=1, **settings)
+    with parallel_config(backend="dask"):
+        two = layer_profile(module, X, y, **settings)
+    assert (tmp_path / "home.died").exists()
+    np.testing.assert_allclose(two.errors, one.errors, atol=1e-6)
+
+
+class Failing(nn.Module):
+    """Calls something at the third batch that is not a listing."""
+
+    def __init__(self, fail):
+        super().__init__()
+        self.linear, self.fail, self.count = nn.Linear(64, 10), fail, itertools.count(1)
+
+    def forward(self, x):
+        if len(x) > 2 and next(self.count) == 3:
+            self.fail()
+        return torch.relu(self.linear(x))
+
+    def __deepcopy__(self, memo):
+        return seeded(Failing, self.fail)
+
+
+def divide():
+    raise ZeroDivisionError("in vain")
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def interrupt_main():
+    """As pressing Ctrl-C does, whichever thread this is; it goes on for a while."""
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(0.2)
+
+
+@contextmanager
+def left_alone(module):
+    state = torch.get_rng_state()
+    threads, memory = torch.get_num_threads(), get_config()["working_memory"]
+    module.train()
+    yield
+    assert all(m.training for m in module.modules())
+    assert not any(m._forward_hooks for m in module.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert get_config()["working_memory"] == memory
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "fail", "error"),
+    [
+        (1, divide, ZeroDivisionError),
+        (2, divide, ZeroDivisionError),
+        (1, interrupt, KeyboardInterrupt),
+        (2, interrupt_main, KeyboardInterrupt),
+    ],
+)
+def test_interruption_leaves_all_as_it_was(digits, n_jobs, fail, error):
+    X, y = digits
+    module = seeded(Failing, fail)
+    with left_alone(module), pytest.raises(error):
+        layer_profile(
+            module,
+            X.reshape(600, -1),
+            y,
+            ranks=[1, 2, 4],
+            n_jobs=n_jobs,
+            working_memory=128,
+            random_state=0,
+        )
+
+
+# Copies of the network ------------------------------------------------------------
+
+
+def test_replicas_share_their_weights(network, digits):
+    replicas = Replicas(as_network(network), 2)
+    with replicas.borrowed() as first, replicas.borrowed() as second:
+        assert first.module is network.module_
+        assert second.module is not first.module
+        assert second.net.module_ is second.module
+        pairs = zip(first.module.parameters(), second.module.parameters(), strict=True)
+        assert all(a is b for a, b in pairs)
+        batch = first.take(digits[0], [0, 1, 2])
+        with torch.no_grad():
+            first.module.eval(), second.module.eval()
+            torch.testing.assert_close(first.run(batch), second.run(batch))
+
+
+class Uncopied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.relu(self.linear(x))
+
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot be copied")
+
+
+def test_a_network_that_cannot_be_copied_is_waited_for():
+    X = np.random.default_rng(0).random((60, 4), dtype=np.float32)
+    y = np.arange(60) % 3
+    module = seeded(Uncopied)
+    settings = {"ranks": [1, 2], "batch_size": 5, "n_batches": 4, "random_state": 0}
+    one = layer_profile(module, X, y, **settings)
+    two = layer_profile(module, X, y, n_jobs=2, **settings)
+    np.testing.assert_allclose(two.errors, one.errors, atol=1e-6)
