@@ -15,7 +15,7 @@ from skorch.dataset import Dataset as SkorchDataset
 from skorch.utils import multi_indexing, to_device, to_tensor
 from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from sknonlin._labels import positions
@@ -90,7 +90,7 @@ class Network:
 
     def take(self, X, index):
         """Take samples of X as a batch on the network's device, always a copy."""
-        return to_device(next(self.batches(X, index, len(index))), self.device)
+        return moved(next(self.batches(X, index, len(index))), self.device)
 
     def batches(self, X, index, size):
         """Yield chosen samples of X in batches of a size, always copies."""
@@ -250,6 +250,23 @@ def batches_of(loader):
         if batch is None:
             return
         yield batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def moved(batch, device):
+    """Move a batch to a device; to a GPU while the processor goes on."""
+    if torch.device(device).type == "cuda":
+        batch = tree_map_only(
+            torch.Tensor, lambda t: t if t.is_cuda or t.is_sparse else t.pin_memory(), batch
+        )
+        return tree_map_only(torch.Tensor, lambda t: t.to(device, non_blocking=True), batch)
+    return to_device(batch, device)
+
+
+def part_of(batch, part, n_samples):
+    """Take a part of the samples of a batch, views along the first axis of its tensors."""
+    return tree_map_only(
+        torch.Tensor, lambda t: t[part] if len(t) == n_samples else t, batch
+    )
 
 
 def as_arrays(X):

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from skorch.utils import to_device
 
-from sknonlin._memory import affordable
+from sknonlin._memory import affordable, in_parts
+from sknonlin._networks import moved, part_of
 from sknonlin._replays import Pass
 from sknonlin._replicas import Replicas
 from sknonlin.activations import Capture, pass_samples
@@ -76,6 +76,23 @@ def layer_groups(capture, n_groups):
     return list(groups.values())
 
 
+def make_tasks(capture, batches, n_workers, *, cumulative):
+    """Split the work of a profile: passes, and groups of layers that are looked at.
+
+    Returns
+    -------
+    tasks : list of (places, index, skip)
+        Class and number of every batch of a pass, its samples, and the layers that are
+        measured by other tasks.
+    """
+    affordable = affordable_samples(capture)
+    passes = list(make_passes(batches, min(affordable, pass_samples(capture))))
+    n_groups = 1 if cumulative else count_groups(passes, affordable, n_workers)
+    groups = layer_groups(capture, n_groups)
+    skips = [set(capture.listed) - set(group) for group in groups]
+    return [(*one_pass, skip) for one_pass in passes for skip in skips]
+
+
 @dataclass
 class LayerCurves:
     """Curves of one layer on the batches of a pass.
@@ -121,12 +138,12 @@ class PassMeasurer:
     def __call__(self, samples, codes, skip):
         """Accuracies of the batches, and :class:`LayerCurves` by layer."""
         with self.replicas.borrowed() as network:
-            listed = to_device(self.listed, network.device)
+            listed = moved(self.listed, network.device)
             layers = self.layers
             if not isinstance(layers, str):
                 layers = [name for name in layers if name not in skip]
             with Capture(network, layers, listed, self.n_listed, skip) as capture:
-                samples = to_device(samples, network.device)
+                samples = moved(samples, network.device)
                 one_pass = Pass(capture, samples, codes, self.settings)
                 return one_pass.accuracy, self._curves(one_pass)
 
@@ -153,8 +170,25 @@ class PassMeasurer:
 
 
 def measure_pass(measurer, samples, codes, skip):
-    """Run a :class:`PassMeasurer` on a pass: the task of a worker."""
-    return measurer(samples, codes, skip)
+    """Run a :class:`PassMeasurer` on a pass: the task of a worker.
+
+    Batches that a GPU has no room for together are measured in parts.
+
+    Returns
+    -------
+    parts : list of (slice, ndarray, dict)
+        Some of the batches, their accuracies, and their curves by layer.
+    """
+    parts = []
+
+    def measure(part):
+        size = codes.shape[1]
+        place = slice(part.start * size, part.stop * size)
+        own = part_of(samples, place, codes.numel())
+        parts.append((part, *measurer(own, codes[part], skip)))
+
+    in_parts(measure, len(codes), len(codes))
+    return parts
 
 
 class Curves:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from skorch.utils import to_device
 from torch.utils._pytree import tree_leaves
 
-from sknonlin._memory import affordable
+from sknonlin._memory import affordable, in_parts
+from sknonlin._networks import moved, part_of
 from sknonlin._replicas import Replicas
 from sknonlin._sample_features import sample_keys
 from sknonlin.activations import Capture, pass_samples
@@ -29,17 +29,24 @@ class Block:
 
     Attributes
     ----------
-    rows : dict of str to tensor of shape (n_samples, n_features)
-        By layer; NaN where a sample does not reach it.
     keys : ndarray of int of shape (n_samples,)
         Numbers that depend on a sample's input alone.
+    rows : dict of str to tensor of shape (n_samples, n_features)
+        By layer; NaN where a sample does not reach it.
     predicted : ndarray of int of shape (n_samples,), or None
         The network's answers, where they were asked for.
     """
 
+    keys: np.ndarray
     rows: dict = field(default_factory=dict)
-    keys: np.ndarray | None = None
     predicted: np.ndarray | None = None
+
+    def put(self, place, rows):
+        """Put the rows of some samples, by layer."""
+        for name, A in rows.items():
+            if name not in self.rows:
+                self.rows[name] = A.new_full((len(self.keys), A.shape[1]), torch.nan)
+            self.rows[name][place] = A
 
 
 @dataclass
@@ -54,7 +61,7 @@ class Reader:
 
     def capture(self, network):
         """Access to the network's layers, to be entered."""
-        listed = to_device(self.listed, network.device)
+        listed = moved(self.listed, network.device)
         return Capture(network, self.features.layers, listed, self.n_listed)
 
     def read(self, batches):
@@ -65,17 +72,18 @@ class Reader:
             predicted = []
             start = 0
             for batch, n in batches:
-                place = slice(start, start + n)
+                block.keys[start : start + n] = sample_keys(batch, n)
+
+                def read_part(part, batch=batch, n=n, start=start):
+                    on_device = moved(part_of(batch, part, n), network.device)
+                    n_part = part.stop - part.start
+                    found, output = self.features.rows(capture, on_device, n_part)
+                    block.put(slice(start + part.start, start + part.stop), found)
+                    if self.predict:
+                        predicted.append(network.codes(output).cpu().numpy())
+
+                in_parts(read_part, n, n)
                 start += n
-                block.keys[place] = sample_keys(batch, n)
-                on_device = to_device(batch, network.device)
-                found, output = self.features.rows(capture, on_device, n)
-                for name, A in found.items():
-                    if name not in block.rows:
-                        block.rows[name] = A.new_full((n_samples, A.shape[1]), torch.nan)
-                    block.rows[name][place] = A
-                if self.predict:
-                    predicted.append(network.codes(output).cpu().numpy())
         if self.predict:
             block.predicted = np.concatenate(predicted)
         return block

@@ -19,16 +19,13 @@ from sknonlin._parallel import Workers
 from sknonlin._profile_passes import (
     Curves,
     PassMeasurer,
-    affordable_samples,
-    count_groups,
-    layer_groups,
-    make_passes,
+    make_tasks,
     measure_pass,
 )
 from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin._replays import PassSettings
 from sknonlin._replicas import Replicas
-from sknonlin.activations import Capture, pass_samples
+from sknonlin.activations import Capture
 from sknonlin.batches import make_batches, make_reference_batches
 from sknonlin.compression import make_compression
 from sknonlin.nonlinearity import ActivationNonlinearity
@@ -182,12 +179,7 @@ def profile_network(
             if network.codes(capture.output) is not None:
                 columns = network.encode(y, capture.output)
             ranks = listed_ranks(scorer.ranks, capture, batch_size)
-            affordable = affordable_samples(capture)
-            passes = list(make_passes(batches, min(affordable, pass_samples(capture))))
-            n_groups = 1
-            if not cumulative:
-                n_groups = count_groups(passes, affordable, workers.count)
-            groups = layer_groups(capture, n_groups)
+            tasks = make_tasks(capture, batches, workers.count, cumulative=cumulative)
         measurer = PassMeasurer(
             Replicas(network, workers.count if workers.in_process else 1),
             layers,
@@ -198,18 +190,17 @@ def profile_network(
             replay,
         )
         curves = Curves(len(batches), n_batches, len(ranks))
-        tasks = [(*one_pass, group) for one_pass in passes for group in groups]
         shared = workers.share(measurer)
 
         def items():
-            for places, index, group in tasks:
+            for places, index, skip in tasks:
                 samples = next(network.batches(X, index, len(index)))
-                skip = {name for other in groups for name in other} - set(group)
                 yield shared, samples, columns[index].reshape(len(places), -1), skip
 
         results = workers.map(measure_pass, items(), "passes", len(tasks))
         for (places, _, _), result in zip(tasks, results, strict=True):
-            curves.add(places, *result)
+            for part, accuracy, by_layer in result:
+                curves.add(places[part], accuracy, by_layer)
     return LayerProfile(
         classes=labels if by_class else np.array(["mixed"]),
         ranks=np.array(ranks),

@@ -418,3 +418,35 @@ def test_nan_names_the_first_layer_also_where_a_later_one_is_exact():
     X = np.random.default_rng(0).random((40, 4)).astype(np.float32)
     with pytest.raises(ValueError, match="layer '1' contain NaN"):
         layer_profile(net, X, np.arange(40) % 2, ranks=[8], random_state=0)
+
+
+def test_batches_that_a_device_has_no_room_for(network, digits, monkeypatch):
+    X, y = digits
+    settings = {"ranks": RANKS, "batch_size": 20, "random_state": 0}
+    whole = layer_profile(network, X, y, **settings)
+    full = torch.OutOfMemoryError("in vain")
+    handle = network.register_forward_pre_hook(
+        lambda _, args: refuse(full) if len(args[0]) > 50 else None
+    )
+    split = layer_profile(network, X, y, **settings)
+    np.testing.assert_allclose(split.errors, whole.errors, atol=1e-4)
+    handle.remove()
+    handle = network.register_forward_pre_hook(
+        lambda _, args: refuse(full) if len(args[0]) > 10 else None
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        layer_profile(network, X, y, **settings)
+    handle.remove()
+
+
+def refuse(error):
+    raise error
+
+
+def test_a_batch_that_is_too_large_is_measured_in_groups_of_layers(network, digits):
+    X, y = digits
+    settings = {"ranks": RANKS, "batch_size": 20, "random_state": 0}
+    whole = layer_profile(network, X, y, **settings)
+    small = layer_profile(network, X, y, working_memory=0.01, **settings)
+    assert small.layer_names == whole.layer_names
+    np.testing.assert_allclose(small.errors, whole.errors, atol=1e-4)

@@ -32,14 +32,17 @@ import numpy as np
 import sklearn
 import torch
 from cleanlab.rank import get_label_quality_scores
+from label_errors_scale import joined
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 import sknonlin
 from sknonlin._networks import as_network
-from sknonlin._sample_cones import CONE_RANKS, SampleCones
+from sknonlin._parallel import Workers
+from sknonlin._sample_cones import CONE_RANKS, SampleCones, unit_blocks
 from sknonlin._sample_features import INPUT, SampleFeatures
+from sknonlin._sample_stream import SampleStream
 from sknonlin._thresholds import auto_threshold
 from sknonlin.compression import make_compression
 
@@ -56,18 +59,21 @@ def sknonlin_scores(network, X, y, *, input_only=False):
     )
     wrapped = as_network(network)
     learned = cones.learn(wrapped, X, y, 10)
-    scores = cones.score(wrapped, X, len(y), y)
+    scores = joined(cones.score(wrapped, X, len(y), y))
     seconds = time.perf_counter() - start
-    flags = scores.score > auto_threshold(learned.score)
+    flags = scores.score > auto_threshold(learned)
     return scores, flags, seconds
 
 
 def neighbour_scores(network, X, y):
     """Shares of neighbours with another label, by layer and number of neighbours."""
     features = SampleFeatures("relu", 10, nonnegative=True)
-    rows, _ = features.gather(as_network(network), X, np.arange(len(y)))
+    with Workers() as workers:
+        stream = SampleStream(workers, as_network(network), X, features, len(y))
+        blocks = [rows for _, (rows, _) in stream.run(np.arange(len(y)), unit_blocks)]
     scores = {}
-    for name, A in rows.items():
+    for name in blocks[0]:
+        A = torch.cat([rows[name] for rows in blocks])
         if name == INPUT:
             continue
         finder = NearestNeighbors(n_neighbors=max(NEIGHBOURS) + 1, metric="cosine")

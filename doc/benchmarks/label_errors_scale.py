@@ -11,6 +11,7 @@ import argparse
 import pathlib
 import resource
 import time
+from dataclasses import fields
 
 import matplotlib.pyplot as plt
 import networks
@@ -20,7 +21,7 @@ from torch import nn
 
 import sknonlin
 from sknonlin._networks import as_network
-from sknonlin._sample_cones import CONE_RANKS, SampleCones
+from sknonlin._sample_cones import CONE_RANKS, SampleCones, SampleScores
 from sknonlin._thresholds import auto_threshold, wrong_share
 from sknonlin.compression import make_compression
 from sknonlin.datasets import load_fashion_mnist
@@ -66,6 +67,13 @@ def peak_mebibytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def joined(blocks):
+    """Scores of all samples, from those of blocks."""
+    parts = [scores for _, scores in blocks]
+    names = [field.name for field in fields(SampleScores)]
+    return SampleScores(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+
+
 def timed(network, X, y, n_samples):
     """Cones and scores of the first samples, and the seconds of learning and scoring."""
     cones = SampleCones(
@@ -74,7 +82,9 @@ def timed(network, X, y, n_samples):
     start = time.perf_counter()
     learned = cones.learn(as_network(network), X[:n_samples], y[:n_samples], 10)
     middle = time.perf_counter()
-    scores = cones.score(as_network(network), X[:n_samples], n_samples, y[:n_samples])
+    scores = joined(
+        cones.score(as_network(network), X[:n_samples], n_samples, y[:n_samples])
+    )
     return learned, scores, (middle - start, time.perf_counter() - middle)
 
 
@@ -116,7 +126,7 @@ def main():
         rows.append((n_samples, *seconds, peak_mebibytes() - before))
     epoch = np.median([train_epoch(network, optimizer, *tensors) for _ in range(3)])
     network.load_state_dict(state)
-    threshold = auto_threshold(learned.score)
+    threshold = auto_threshold(learned)
     lines = [
         "# Fashion-MNIST's own labels",
         "",
@@ -138,7 +148,7 @@ def main():
         f"An epoch of training takes {epoch:.1f} s (median of 3, batches of {BATCH_SIZE}). "
         "Memory is the process's peak above that with the data and the network loaded.",
         "",
-        f"Estimated share of wrong labels {wrong_share(learned.score):.3f}; `detect` flags "
+        f"Estimated share of wrong labels {wrong_share(learned):.3f}; `detect` flags "
         f"{(scores.score > threshold).mean():.2%} of the labels.",
         "",
     ]

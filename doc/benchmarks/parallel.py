@@ -1,0 +1,226 @@
+"""Two workers against one: threads, processes and a Dask cluster, and one that dies.
+
+    python doc/benchmarks/parallel.py FOLDER --write doc/benchmarks
+
+On a machine of two cores, torch held to one thread. The runs of one work take turns, and
+medians are reported. *Ceiling* is what the machine gives: two processes that do the whole
+work at the same time, each by itself. FOLDER keeps the network of
+``label_errors_scale.py``. It takes about ten minutes.
+"""
+
+import argparse
+import multiprocessing
+import os
+import pathlib
+import platform
+import signal
+import threading
+import time
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from distributed import Client, LocalCluster
+from joblib import parallel_config
+from label_errors_scale import trained
+from scale_cases import matrix
+from sklearn.frozen import FrozenEstimator
+from skorch import NeuralNetClassifier
+from tables import table, versions
+from torch import nn
+
+from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
+from sknonlin.datasets import load_fashion_mnist
+
+N_ROUNDS = 3
+N_IMAGES = 20_000
+WAYS = {
+    "threads": {"backend": "threading", "n_jobs": 2},
+    "processes (loky)": {"backend": "loky", "n_jobs": 2},
+    "Dask": {"backend": "dask"},
+}
+
+
+class Work:
+    """What is measured: each method does it all and returns numbers to compare."""
+
+    def __init__(self, folder):
+        torch.set_num_threads(1)
+        dataset = load_fashion_mnist()
+        X, y = dataset.images, dataset.target
+        network = trained(torch.from_numpy(X), torch.from_numpy(y), folder).eval()
+        self.X, self.y, self.network = X[:N_IMAGES].copy(), y[:N_IMAGES], network
+        net = NeuralNetClassifier(
+            network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0
+        ).initialize()
+        self.detector = MemorizationDetector(FrozenEstimator(net), random_state=0)
+        self.activations = matrix(30_000, 256)
+        self.classes = np.arange(30_000) % 150
+        self.scorer = ActivationNonlinearity(by_class=True, random_state=0)
+
+    def fit(self):
+        """Fit the detector around the trained network."""
+        self.detector.fit(self.X, self.y)
+        return self.detector.layer_scores_
+
+    def score(self):
+        """Score images by the fitted detector."""
+        return self.detector.score_samples(self.X, self.y)
+
+    def profile(self):
+        """Profile eight batches of every class."""
+        found = layer_profile(self.network, self.X, self.y, n_batches=8, random_state=0)
+        return found.batch_errors
+
+    def fit_classes(self):
+        """Fit paths of 150 classes."""
+        return self.scorer.fit(self.activations, self.classes).errors_
+
+    def score_rows(self):
+        """Score the rows of the 150 classes by their own."""
+        return self.scorer.score_samples(self.activations, self.classes)
+
+
+LABELS = {
+    "fit": "`MemorizationDetector.fit`, network trained",
+    "score": f"`score_samples` of {N_IMAGES:,} images",
+    "profile": "`layer_profile`, eight batches a class",
+    "fit_classes": "`ActivationNonlinearity.fit`, 150 classes of 200 x 256",
+    "score_rows": "its `score_samples`",
+}
+
+
+def timed(function):
+    """Return the seconds of a call, and its result."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def twin(folder, barrier, conn):
+    """Do each work when the other process does, and send the seconds."""
+    work = Work(folder)
+    for name in LABELS:
+        getattr(work, name)()
+        for _ in range(N_ROUNDS):
+            barrier.wait()
+            conn.send(timed(getattr(work, name))[0])
+    conn.close()
+
+
+def both_at_once(folder):
+    """Seconds of every work while another process does the same, {name: median}."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    pipes, processes = [], []
+    for _ in range(2):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=twin, args=(folder, barrier, sender))
+        process.start()
+        pipes.append(receiver)
+        processes.append(process)
+    seconds = {
+        name: np.median([max(pipe.recv() for pipe in pipes) for _ in range(N_ROUNDS)])
+        for name in LABELS
+    }
+    for process in processes:
+        process.join()
+    return seconds
+
+
+def compare(work):
+    """Seconds of every work and way, {(name, way): list}, and the largest differences."""
+    seconds, differences = {}, {}
+    for name in LABELS:
+        function = getattr(work, name)
+        reference = function()
+        for _ in range(N_ROUNDS):
+            for way, settings in {"one": None, **WAYS}.items():
+                with parallel_config(**settings) if settings else nullcontext():
+                    spent, result = timed(function)
+                seconds.setdefault((name, way), []).append(spent)
+                difference = float(np.nanmax(np.abs(result - reference)))
+                key = name, way
+                differences[key] = max(difference, differences.get(key, 0.0))
+            print(name, {way: seconds[name, way][-1] for way in ["one", *WAYS]}, flush=True)
+    return seconds, differences
+
+
+def threads_left(work):
+    """Ratio of two workers' time where torch may take both cores, to one thread each."""
+    ratios = []
+    for _ in range(N_ROUNDS):
+        spent = []
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            with parallel_config(backend="threading", n_jobs=2):
+                spent.append(timed(work.score)[0])
+        ratios.append(spent[1] / spent[0])
+    torch.set_num_threads(1)
+    return np.median(ratios)
+
+
+def killed(work, client):
+    """Scores and seconds of a run in which a worker's process is killed."""
+    processes = list(client.run(os.getpid).values())
+    timer = threading.Timer(2.0, os.kill, (processes[0], signal.SIGKILL))
+    with parallel_config(backend="dask"):
+        timer.start()
+        spent, scores = timed(work.score)
+    client.wait_for_workers(2)
+    left = set(client.run(os.getpid).values())
+    return scores, spent, processes[0] not in left
+
+
+def main():
+    """Write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--write", type=pathlib.Path)
+    arguments = parser.parse_args()
+    work = Work(arguments.folder)
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with cluster, Client(cluster) as client:
+        seconds, differences = compare(work)
+        oversubscribed = threads_left(work)
+        scores = work.score()
+        after, spent, died = killed(work, client)
+    at_once = both_at_once(arguments.folder)
+    rows = []
+    for name, label in LABELS.items():
+        one = np.median(seconds[name, "one"])
+        gains = [f"{one / np.median(seconds[name, way]):.2f}" for way in WAYS]
+        most = max(differences[name, way] for way in WAYS)
+        ceiling = f"{2 * one / at_once[name]:.2f}"
+        rows.append((label, f"{one:.1f} s", *gains, ceiling, f"{most:.0e}"))
+    head = ("work", "one worker", *WAYS, "ceiling", "largest difference")
+    text = "\n".join(
+        [
+            "# Two workers against one",
+            "",
+            f"Written by `parallel.py` on two cores of a shared virtual machine "
+            f"({platform.machine()}), torch held to one thread, medians of {N_ROUNDS} runs "
+            f"that take turns; {versions('sknonlin', 'torch', 'joblib', 'distributed')}. "
+            "Columns are times as fast as one worker.",
+            "",
+            table(head, rows),
+            "*Ceiling*: two processes that do all of it at the same time, each by itself, "
+            "against one.",
+            "",
+            f"Two workers in threads where torch is allowed two threads take "
+            f"{oversubscribed:.2f} times as long as where it has one: they share them.",
+            "",
+            f"A Dask worker killed two seconds into `score_samples` "
+            f"({'it was' if died else 'it was not'} replaced): the scores came after "
+            f"{spent:.1f} s (undisturbed {np.median(seconds['score', 'Dask']):.1f} s), and "
+            f"differ by at most {np.abs(after - scores).max():.0e}.",
+            "",
+        ]
+    )
+    print(text)
+    if arguments.write:
+        (arguments.write / "parallel.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
