@@ -167,11 +167,17 @@ class Workers:
             return
         running = Running() if self.in_process else call
         tasks = (self._task(running, function, item) for item in items)
-        results = Parallel(self.count, prefer="threads", return_as="generator")(tasks)
+        # Ray's backend has no generators.
+        lazy = self.backend.supports_return_generator
+        parallel = Parallel(
+            self.count, prefer="threads", return_as="generator" if lazy else "list"
+        )
+        results = iter(parallel(tasks))
         try:
             yield from tqdm(results, description, total, disable=hidden, leave=False)
         finally:
-            results.close()
+            if lazy:
+                results.close()
             if self.in_process:
                 running.stop()
 
