@@ -171,7 +171,7 @@ def merge_extremes(first, second):
 def gather(X, index):
     """Rows of a matrix, copied; from a memory map, a few at a time."""
     if file_mapping(X) is None:
-        return X[index]
+        return X[torch.from_numpy(index).to(X.device) if torch.is_tensor(X) else index]
     rows = np.empty((len(index), X.shape[1]), dtype=X.dtype)
     for start in range(0, len(index), MAPPED_ROWS):
         part = slice(start, start + MAPPED_ROWS)
@@ -192,8 +192,8 @@ class MatrixStack:
     device : str or torch.device
     name : str
         The argument's name in messages.
-    index : ndarray of int of shape (m,)
-        Rows of a two-dimensional X that alone make the matrix.
+    index : ndarray of int of shape (n_matrices, m)
+        Rows of a two-dimensional X that make the matrices, instead of all.
     float16 : torch.dtype
         What half-precision arrays are computed in; if float64, it is returned too.
     verbose : int
@@ -230,13 +230,12 @@ class MatrixStack:
         check_device_dtype(self.device, self.dtype, name)
         self._is_torch = isinstance(X, torch.Tensor)
         self._origin = X.device if self._is_torch else None
-        self.lead = tuple(X.shape[:-2])
-        self.n, self.q = X.shape[-2:]
-        if index is not None:
-            self.n = len(index)
-        self.n_matrices = int(np.prod(self.lead, dtype=int))
-        self._X = X if sparse.issparse(X) else X.reshape(-1, *X.shape[-2:])
         self._index = index
+        *lead, self.n = X.shape[:-1] if index is None else index.shape
+        self.lead, self.q = tuple(lead), X.shape[-1]
+        self.n_matrices = int(np.prod(self.lead, dtype=int))
+        whole = sparse.issparse(X) or index is not None
+        self._X = X if whole else X.reshape(-1, self.n, self.q)
         self.name = name
         self.verbose = verbose
 
@@ -245,13 +244,14 @@ class MatrixStack:
         if len(range(self.n_matrices)[matrices]) == self.n_matrices:
             return self
         stack = copy(self)
-        stack._X = self._X[matrices]
-        stack.n_matrices = len(stack._X)
+        if self._index is None:
+            stack._X = self._X[matrices]
+        else:
+            stack._index = self._index[matrices]
+        stack.n_matrices = len(range(self.n_matrices)[matrices])
         return stack
 
     def _to_torch(self, block):
-        if sparse.issparse(block):
-            block = block.toarray()[None]
         if not self._is_torch:
             numpy_dtype = np.float32 if self.dtype == torch.float32 else np.float64
             if file_mapping(block) is None:
@@ -270,25 +270,27 @@ class MatrixStack:
         They may be the input's own memory: nothing may be written to them.
         """
         if self._index is not None:
-            return self._gathered(self._index[None, start:stop])
+            return self._gathered(self._index[:, start:stop])
         if sparse.issparse(self._X):
-            return self._to_torch(self._X[start:stop])
+            return self._to_torch(self._X[start:stop].toarray()[None])
         return self._to_torch(self._X[:, start:stop])
 
     def take(self, index):
         """Chosen rows of every matrix; ``index`` is (n_matrices, m) on the CPU."""
         index = index.numpy()
-        return self._gathered(index if self._index is None else self._index[index])
+        if self._index is not None:
+            return self._gathered(np.take_along_axis(self._index, index, 1))
+        if sparse.issparse(self._X):
+            return self._gathered(index)
+        rows = [gather(x, i) for x, i in zip(self._X, index, strict=True)]
+        if len(rows) == 1:
+            return self._to_torch(rows[0][None])
+        return self._to_torch(torch.stack(rows) if self._is_torch else np.stack(rows))
 
     def _gathered(self, index):
-        if sparse.issparse(self._X):
-            return self._to_torch(self._X[index[0]])
-        if self._is_torch:
-            index = torch.from_numpy(index).to(self._X.device)
-            rows = [x[i] for x, i in zip(self._X, index, strict=True)]
-            return self._to_torch(rows[0][None] if len(rows) == 1 else torch.stack(rows))
-        rows = [gather(x, i) for x, i in zip(self._X, index, strict=True)]
-        return self._to_torch(rows[0][None] if len(rows) == 1 else np.stack(rows))
+        rows = gather(self._X, index.ravel())
+        rows = rows.toarray() if sparse.issparse(rows) else rows
+        return self._to_torch(rows.reshape(*index.shape, self.q))
 
     def step(self, width=0):
         """Rows of a chunk whose blocks stay below ``CHUNK_ELEMENTS`` numbers.

@@ -261,10 +261,3 @@ def make_compression(name, **settings):
     kind = COMPRESSIONS[name]
     known = kind.__dataclass_fields__
     return kind(**{key: value for key, value in settings.items() if key in known})
-
-
-def learn_stack(compression, stack, ranks, n_rows=None):
-    """``compression.learn`` with the results as NumPy arrays."""
-    errors, components, n_iter = compression.learn(stack, ranks, n_rows)
-    components = [component.cpu().numpy() for component in components]
-    return errors.cpu().numpy(), components, n_iter.cpu().numpy()
