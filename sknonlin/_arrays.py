@@ -18,7 +18,7 @@ CHUNK_SHARE = 0.6  # of the memory, for a chunk and what is computed from it
 ROW_COPIES = 5  # of a row, and
 WIDTH_COPIES = 8  # of what is computed from it, that are there at once
 # A page that is touched brings its neighbours in, so few rows are read at a time.
-MAPPED_ROWS = 256
+MAPPED_ROWS = 64
 
 REMEDY = {
     "nonnegative": (

@@ -13,7 +13,7 @@ from sknonlin._dask_arrays import (
     is_dask_array,
     learn_together,
 )
-from sknonlin._memory import affordable
+from sknonlin._memory import affordable, trim
 from sknonlin._parallel import Workers
 
 GATHERED_SHARE = 0.2  # of the memory, for rows that are brought together
@@ -58,7 +58,9 @@ class Learner:
     @in_full_precision
     def learn(self, stack, n_rows=None):
         """Errors, components and iterations of a stack as NumPy arrays."""
-        return as_arrays(self.compression.learn(stack, self.ranks, n_rows))
+        learned = as_arrays(self.compression.learn(stack, self.ranks, n_rows))
+        trim()
+        return learned
 
     def learn_gathered(self, X, n_rows):
         """:meth:`learn` from an array (n_matrices, n, q) of some classes."""

@@ -120,5 +120,5 @@ def unit_rows(X):
     largest = X.abs().amax(-1, keepdim=True)
     X = X / torch.where(largest > 0, largest, 1)
     norm = X.norm(dim=-1, keepdim=True)
-    X = X / torch.where(norm > 0, norm, 1)
+    X.div_(torch.where(norm > 0, norm, 1))
     return X, norm, largest

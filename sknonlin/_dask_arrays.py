@@ -17,11 +17,10 @@ from sknonlin._arrays import (
     working_dtypes,
 )
 from sknonlin._memory import affordable, limited
-from sknonlin._passes import Fold, Take
+from sknonlin._passes import LEARNING_SHARE, Fold, Take
 from sknonlin._row_curves import compute_rows
 
 MERGED = 8  # results that one task joins
-LEARNING_SHARE = 0.8  # of the memory
 
 
 def is_dask_array(X):
@@ -257,8 +256,8 @@ def learn_together(make_steps, matrices, matrix_bytes):
                     results[i] = end.value
             if requests:
                 together = [part[i] for i in requests]
-                found = answer_together(together, list(requests.values()))
-                answers = dict(zip(requests, found, strict=True))
+                asked = list(requests.values())
+                answers = dict(zip(requests, answer_together(together, asked), strict=True))
         yield results
 
 

@@ -10,6 +10,8 @@ import torch
 
 from sknonlin._memory import affordable, in_parts
 
+LEARNING_SHARE = 0.75  # of the memory, for the matrices learned from together
+
 
 class Fold(NamedTuple):
     """A reduction of all rows, as :meth:`MatrixStack.fold` takes it.
@@ -39,13 +41,13 @@ class Take(NamedTuple):
 
 def run(steps, stack):
     """Run a generator to its end on the rows of a stack, and return its result."""
-    answer = None
+    answers = [None]  # given away, so that learning alone holds them
     while True:
         try:
-            request = steps.send(answer)
+            request = steps.send(answers.pop())
         except StopIteration as end:
             return end.value
-        answer = request.of(stack)
+        answers.append(request.of(stack))
 
 
 def learn_in_parts(make_steps, stack, matrix_bytes, n_rows=None):
@@ -74,7 +76,8 @@ def learn_in_parts(make_steps, stack, matrix_bytes, n_rows=None):
         steps = make_steps(part, n_rows if n_rows is None else n_rows[matrices])
         results.append(run(steps, part))
 
-    in_parts(learn, stack.n_matrices, affordable(matrix_bytes, device=stack.device))
+    step = affordable(matrix_bytes, share=LEARNING_SHARE, device=stack.device)
+    in_parts(learn, stack.n_matrices, step)
     if len(results) == 1:
         return results[0]
     errors, components, n_iter = zip(*results, strict=True)

@@ -7,14 +7,13 @@ from tqdm.auto import tqdm
 
 from sknonlin._cone import unit_rows
 from sknonlin._memory import affordable
-from sknonlin._passes import Fold, Take, add
+from sknonlin._passes import LEARNING_SHARE, Fold, Take, add
 from sknonlin._rank_path import N_FINAL_STEPS, learn_path
 from sknonlin._row_sample import checked_scale, drawn_rows, group_size
 from sknonlin._updates import FLOOR, admm_update, gram
 
-ROW_COPIES = 5  # of the rows that teach, and
+ROW_COPIES = 6  # of the rows that teach, and
 STATE_COPIES = 10  # of the factors, that are there at once
-LEARNING_SHARE = 0.8  # of the memory
 
 
 def exact_components(X, k):
@@ -38,17 +37,16 @@ def stack_weights(X, H):
     return cone_weights(gram(H), torch.bmm(H, X.mT))
 
 
-def residual_energy(X, H):
-    """Squared norm of what the cones ``H`` leave of the rows of a stack ``X``."""
-    Wt = stack_weights(X, H)
-    return torch.baddbmm(X, Wt.mT, H, alpha=-1).square_().sum((1, 2))
-
-
 def residual_energies(block, largest, components):
     """Squared norms of what the cones of every rank leave of a block, and its own."""
     X = block / largest.to(block.device)
-    left = [residual_energy(X, H.to(block.device)) for H in components]
-    return torch.stack(left, 1), X.square().sum((1, 2))[:, None]
+    buffer = torch.square(X)
+    total, left = buffer.sum((1, 2)), []
+    for cones in components:
+        H = cones.to(block.device)
+        torch.baddbmm(X, stack_weights(X, H).mT, H, alpha=-1, out=buffer)
+        left.append(buffer.square_().sum((1, 2)))
+    return torch.stack(left, 1), total[:, None]
 
 
 def enforce_monotone(errors, components):
