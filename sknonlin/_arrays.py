@@ -14,7 +14,7 @@ from sknonlin._memory import affordable, file_mapping, in_parts, release_pages
 
 # Rows are brought to the device in chunks of at most this many numbers.
 CHUNK_ELEMENTS = 2**23
-CHUNK_SHARE = 0.6  # of the memory, for a chunk and what is computed from it
+CHUNK_SHARE = 0.5  # of the memory, for a chunk and what is computed from it
 ROW_COPIES = 5  # of a row, and
 WIDTH_COPIES = 8  # of what is computed from it, that are there at once
 # A page that is touched brings its neighbours in, so few rows are read at a time.

@@ -9,7 +9,7 @@ N_STEPS = 20  # of the splitting iteration that finds the supports
 N_STEPS_UNENDED = 500
 SYSTEM_ELEMENTS = 2**23  # numbers in one batch of small linear systems
 SYSTEM_COPIES = 5
-SYSTEM_SHARE = 0.3  # of the memory
+SYSTEM_SHARE = 0.25  # of the memory
 
 
 def solve_on_support(G, F, support):

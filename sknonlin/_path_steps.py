@@ -1,8 +1,9 @@
 """The factorizations of all rows along a path of ranks, from rows that teach them."""
 
-from functools import partial
+from functools import cache, partial
 
 import torch
+from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sknonlin._cone import unit_rows
@@ -107,13 +108,19 @@ def learn_rows(X, ranks, n_ranks, solver, max_iter, tol, verbose):
     return errors, components, n_iter
 
 
+def one_draw(random_state):
+    """Make a function that draws a number in [0, 1] once, and only if it is asked for."""
+    return cache(lambda: check_random_state(random_state).uniform())
+
+
 def path_steps(
-    stack, n_rows=None, *, ranks, max_rows, random_state, all_errors=True, **settings
+    stack, n_rows=None, *, ranks, max_rows, draw_offset, all_errors=True, **settings
 ):
     """:func:`nmf_path` of a :class:`MatrixStack`, in tensors.
 
     ``n_rows`` gives the number of true rows of every matrix where the others are
-    zeros that only pad the stack, which must not be one to sample from. Without
+    zeros that only pad the stack, which must not be one to sample from; of any other,
+    ``draw_offset`` gives the random number in [0, 1] that the sample needs. Without
     ``all_errors``, the errors are those of the rows that the components are learned from.
 
     Returns
@@ -128,7 +135,7 @@ def path_steps(
     group = group_size(stack.n, stack.n_matrices) if sampled else 0
     largest, energies = yield from checked_scale(stack, nonnegative=True, group=group)
     if sampled:
-        X = yield from drawn_rows(energies, group, n_drawn, random_state)
+        X = yield from drawn_rows(energies, group, n_drawn, draw_offset())
     else:
         X = (yield Take()) / largest
     errors, components, n_iter = learn_rows(X, learned, len(ranks), **settings)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch.nn import functional
 
 from sknonlin._arrays import check_extremes, extremes
@@ -94,11 +93,11 @@ def group_size(n, n_matrices):
     return -(-n // affordable(n_matrices * ENERGY_BYTES, share=MEMORY_SHARE, most=n))
 
 
-def drawn_rows(energies, group, n_drawn, random_state):
+def drawn_rows(energies, group, n_drawn, offset):
     """At most ``n_drawn`` rows of every matrix, drawn in proportion to their energy.
 
-    The systematic sample steps through the cumulated squared norms from one seeded
-    offset. Rows come back at norm 1, which makes their error an unbiased estimate of
+    The systematic sample steps through the cumulated squared norms from one offset in
+    [0, 1]. Rows come back at norm 1, which makes their error an unbiased estimate of
     the matrix's; the draw for one matrix does not depend on the others.
     """
     unit = torch.stack([part.exponent for part in energies]).amax(0)
@@ -106,7 +105,6 @@ def drawn_rows(energies, group, n_drawn, random_state):
         part.groups * power_of_two(2 * (part.exponent - unit))[:, None] for part in energies
     ]
     cumulated = torch.cat(scaled, dim=1).cumsum(1)
-    offset = check_random_state(random_state).uniform()
     steps = torch.arange(n_drawn, dtype=torch.float64, device="cpu") + offset
     targets = cumulated[:, -1:] * (steps / n_drawn)
     index = torch.searchsorted(cumulated, targets).clamp(max=cumulated.shape[1] - 1)

@@ -15,6 +15,7 @@ from sknonlin._cone import project
 from sknonlin._passes import Fold, Take, add, learn_in_parts
 from sknonlin._path_steps import (
     cone_weights,
+    one_draw,
     path_bytes,
     path_steps,
     rows_to_learn_from,
@@ -90,7 +91,9 @@ class NMFCompression(Projection):
 
     def steps(self, stack, n_rows=None, *, ranks):
         """Learn from a stack, see :func:`run`."""
-        return path_steps(stack, n_rows, ranks=ranks, **vars(self))
+        settings = dict(vars(self))
+        draw_offset = one_draw(settings.pop("random_state"))
+        return path_steps(stack, n_rows, ranks=ranks, draw_offset=draw_offset, **settings)
 
     def matrix_bytes(self, n, q, ranks, itemsize):
         """Memory that learning from one matrix takes."""

@@ -13,7 +13,13 @@ from sknonlin._arrays import MatrixStack, in_full_precision
 from sknonlin._cone import project, unit_rows
 from sknonlin._memory import in_parts, limited
 from sknonlin._passes import learn_in_parts
-from sknonlin._path_steps import path_bytes, path_steps, rows_that_fit, rows_to_learn_from
+from sknonlin._path_steps import (
+    one_draw,
+    path_bytes,
+    path_steps,
+    rows_that_fit,
+    rows_to_learn_from,
+)
 from sknonlin._ranks import check_ranks
 from sknonlin._updates import SOLVERS, gram
 
@@ -165,7 +171,7 @@ def nmf_path(
             max_iter=max_iter,
             tol=tol,
             max_rows=max_rows,
-            random_state=random_state,
+            draw_offset=one_draw(random_state),
             verbose=verbose,
         )
         n = rows_to_learn_from(stack.n, stack.q, ranks, max_rows)
