@@ -260,9 +260,10 @@ class MatrixStack:
                 mapped, block = block, np.array(block, dtype=numpy_dtype, order="C")
                 release_pages(mapped)
             block = torch.from_numpy(block)
+        block = block.to(self.dtype)
         if self.device.type == "cuda" and block.device.type == "cpu":
-            block = block.to(self.dtype).pin_memory()
-        return block.to(device=self.device, dtype=self.dtype, non_blocking=True)
+            return block.pin_memory().to(self.device, non_blocking=True)
+        return block.to(self.device)
 
     def rows(self, start=0, stop=None):
         """Rows ``start`` to ``stop`` of every matrix, (n_matrices, m, q).

@@ -176,7 +176,7 @@ def learn_dask_classes(learner, matrix, members, results, n_jobs):
         )
         X = matrix.of_rows(rows).rows()[0].cpu().numpy()
         ends = np.cumsum(sizes)
-        own = [np.sort(index) for index in np.split(inverse, ends[:-1])]
+        own = np.split(inverse, ends[:-1])
         parts = ClassResults(len(part))
         learn_local_classes(learner, X, own, parts, n_jobs, 0)
         results.put(part, parts.all())

@@ -241,7 +241,8 @@ def learn_together(make_steps, matrices, matrix_bytes):
     results : list
         What the generators return, of as many matrices as the memory holds together.
     """
-    step = affordable(matrix_bytes, share=LEARNING_SHARE)
+    device = matrices[0].device
+    step = affordable(matrix_bytes, share=LEARNING_SHARE, device=device)
     for start in range(0, len(matrices), step):
         part = matrices[start : start + step]
         steps = {i: make_steps(matrix) for i, matrix in enumerate(part)}
@@ -267,7 +268,7 @@ def compute_block(block, codes, task, memory, shape):
     if block.shape[0] == 0:
         return np.empty((0, *shape), working_dtypes(block, torch.float64)[1])
     with limited(memory):
-        return compute_rows(task, block, None if codes is None else torch.tensor(codes))
+        return compute_rows(task, block, codes)
 
 
 def map_blocks(task, X, codes=None):
@@ -279,7 +280,7 @@ def map_blocks(task, X, codes=None):
     dtype = working_dtypes(X, torch.float64)[1]
     axes = "ij"[: 1 + len(shape)]
     if codes is not None:
-        codes = da.from_array(codes.numpy(), chunks=(X.chunks[0],))
+        codes = da.from_array(codes, chunks=(X.chunks[0],))
     return da.blockwise(
         compute_block,
         axes,

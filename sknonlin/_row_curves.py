@@ -69,7 +69,8 @@ class RowResiduals:
     def areas(self, X, codes=None):
         """Areas (m, n_cones) under the curves of :meth:`residuals`."""
         residuals = self.residuals(X, codes)
-        return residuals @ torch.from_numpy(self.weights).to(residuals)
+        weights = torch.tensor(self.weights, dtype=X.dtype, device=X.device)
+        return residuals @ weights
 
     def __call__(self, X, codes=None):
         """Curves of rows ``X`` (m, q), one after the other."""
@@ -120,6 +121,8 @@ def compute_rows(task, X, codes=None):
     origin = X.device if isinstance(X, torch.Tensor) else "cpu"
     result = torch.empty(stack.n, *task.shape(stack.q), dtype=stack.dtype, device=origin)
 
+    codes = None if codes is None else torch.tensor(codes)
+
     def compute(rows):
         block = stack.rows(rows.start, rows.stop)
         check_extremes(*extremes(block), stack.name, nonnegative=nonnegative)
@@ -148,7 +151,7 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
         step = min(stack.step(task.width), -(-n // workers.count))
         parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
         if workers.in_process:
-            components = [H.to(stack.device, stack.dtype) for H in task.components]
+            components = [H.to(stack.dtype).to(stack.device) for H in task.components]
             task = replace(task, components=components)
         shared = workers.share(task)
         chunks = ((X[part] if workers.in_process else copied(X[part])) for part in parts)
@@ -160,7 +163,8 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
         computed = workers.map(compute_rows, items, "rows", len(parts))
         for part, rows in zip(parts, computed, strict=True):
             if len(parts) == 1:
-                return rows
+                result = rows
+                continue
             if result is None:
                 shape = (n, *rows.shape[1:])
                 tensor = isinstance(rows, torch.Tensor)

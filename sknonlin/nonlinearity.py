@@ -68,7 +68,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         Memory in MiB that ``fit`` and the methods that follow may take besides the data,
         the labels and the results. None is ``working_memory`` of
         :func:`sklearn.config_context`, 1024 unless set. Workers share it; each task on a
-        Dask array has it to itself. On a GPU, what is free there counts instead.
+        Dask array has it to itself. On a GPU, what is free there counts instead. Under
+        ``compression="pca"``, Gram matrices of the shorter axis come on top.
     n_jobs : int or None, default=None
         Number of workers that learn from the classes, and that score chunks of rows:
         threads, or the backend of :class:`joblib.parallel_config`. None is 1 unless
@@ -291,7 +292,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         """Index of the class given for every row, or None where classes do not matter."""
         if y is None or not hasattr(self, "classes_"):
             return None
-        return torch.from_numpy(encode_classes(self, X, y, self.classes_)[1])
+        return encode_classes(self, X, y, self.classes_)[1]
 
     def reconstruct(self, X, rank, y=None):
         """Approximate rows at one rank.
