@@ -1,14 +1,24 @@
 """Arrays in and out: NumPy, SciPy sparse and torch inputs as stacks of torch matrices."""
 
+import threading
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import wraps
 
 import numpy as np
 import torch
 from scipy import sparse
+from tqdm.auto import tqdm
+
+from sknonlin._memory import affordable, file_mapping, in_parts, release_pages
 
 # Rows are brought to the device in chunks of at most this many numbers.
 CHUNK_ELEMENTS = 2**23
+CHUNK_SHARE = 0.5  # of the memory, for a chunk and what is computed from it
+ROW_COPIES = 5  # of a row, and
+WIDTH_COPIES = 8  # of what is computed from it, that are there at once
+# A page that is touched brings its neighbours in, so few rows are read at a time.
+MAPPED_ROWS = 64
 
 REMEDY = {
     "nonnegative": (
@@ -23,18 +33,30 @@ REMEDY = {
 }
 
 
+PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+products_lock = threading.Lock()
+products_before = []  # settings to restore, once for every thread that is inside
+
+
 @contextmanager
 def exact_products():
-    """Matrix products of float32 in float32, without TF32 or bfloat16 inside."""
-    backends = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
+    """Matrix products of float32 in float32, without TF32 or bfloat16 inside.
+
+    The settings are the whole process's: the last thread to leave restores them.
+    """
+    with products_lock:
+        before = products_before or [[backend.fp32_precision for backend in PRODUCTS]]
+        products_before.append(before[0])
+        for backend in PRODUCTS:
             backend.fp32_precision = "ieee"
+    try:
         yield
     finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+        with products_lock:
+            before = products_before.pop()
+            if not products_before:
+                for backend, precision in zip(PRODUCTS, before, strict=True):
+                    backend.fp32_precision = precision
 
 
 @contextmanager
@@ -83,11 +105,21 @@ def resolve_device(device, X=None):
     return found
 
 
-def working_dtypes(X):
+def check_device_dtype(device, dtype, name="X"):
+    """Raise a ValueError where a device has no numbers of that precision."""
+    if device.type == "mps" and dtype == torch.float64:
+        raise ValueError(
+            f"device='mps' has no float64, in which {name} is computed. Pass {name} as "
+            "float32, or device='cpu'."
+        )
+
+
+def working_dtypes(X, float16=torch.float32):
     """Torch dtype to compute X in, and NumPy or torch dtype to return.
 
-    Half precisions are computed in float32 and returned as they came; integers and
-    booleans become float64, as in scikit-learn.
+    Half precisions are computed in float32 and returned as they came, unless those of
+    arrays are to become ``float16=torch.float64``; integers and booleans become float64,
+    as in scikit-learn.
     """
     if isinstance(X, torch.Tensor):
         if X.dtype in (torch.float32, torch.float64):
@@ -100,7 +132,7 @@ def working_dtypes(X):
         native = X.dtype.newbyteorder("=")
         if native == np.float64:
             return torch.float64, native
-        if native in (np.float32, np.float16):
+        if native == np.float32 or (native == np.float16 and float16 == torch.float32):
             return torch.float32, native
         kind_ok = X.dtype.kind in "biuf"
         returned = np.dtype(np.float64)
@@ -110,6 +142,42 @@ def working_dtypes(X):
             "X.astype(float) or X.float()."
         )
     return torch.float64, returned
+
+
+def check_extremes(low, high, name, *, nonnegative):
+    """Raise a ValueError for NaN, infinite and, where asked, negative entries.
+
+    ``low`` and ``high`` are the smallest and the largest entries of some matrices.
+    """
+    if torch.isnan(low).any() or torch.isnan(high).any():
+        raise ValueError(REMEDY["nan"].format(name=name))
+    if torch.isinf(low).any() or torch.isinf(high).any():
+        raise ValueError(REMEDY["infinity"].format(name=name))
+    if nonnegative and (low < 0).any():
+        value = low.min().item()
+        raise ValueError(REMEDY["nonnegative"].format(name=name, value=value))
+
+
+def extremes(block):
+    """Smallest and largest entry of every matrix of a block."""
+    return torch.aminmax(block.flatten(1), dim=1)
+
+
+def merge_extremes(first, second):
+    """Extremes of two blocks together."""
+    return torch.minimum(first[0], second[0]), torch.maximum(first[1], second[1])
+
+
+def gather(X, index):
+    """Rows of a matrix, copied; from a memory map, a few at a time."""
+    if file_mapping(X) is None:
+        return X[torch.from_numpy(index).to(X.device) if torch.is_tensor(X) else index]
+    rows = np.empty((len(index), X.shape[1]), dtype=X.dtype)
+    for start in range(0, len(index), MAPPED_ROWS):
+        part = slice(start, start + MAPPED_ROWS)
+        rows[part] = X[index[part]]
+        release_pages(X)
+    return rows
 
 
 class MatrixStack:
@@ -124,9 +192,17 @@ class MatrixStack:
     device : str or torch.device
     name : str
         The argument's name in messages.
+    index : ndarray of int of shape (n_matrices, m)
+        Rows of a two-dimensional X that make the matrices, instead of all.
+    float16 : torch.dtype
+        What half-precision arrays are computed in; if float64, it is returned too.
+    verbose : int
+        Above 0, progress bars.
     """
 
-    def __init__(self, X, device="auto", name="X"):
+    def __init__(
+        self, X, device="auto", name="X", *, index=None, float16=torch.float32, verbose=0
+    ):
         if sparse.issparse(X):
             X = X.tocsr()
         elif isinstance(X, torch.Tensor):
@@ -149,51 +225,111 @@ class MatrixStack:
                 f"{name} is empty: its shape is {tuple(X.shape)}, and a minimum of 1 is "
                 "required along every axis."
             )
-        self.dtype, self._returned_dtype = working_dtypes(X)
+        self.dtype, self._returned_dtype = working_dtypes(X, float16)
         self.device = resolve_device(device, X)
+        check_device_dtype(self.device, self.dtype, name)
         self._is_torch = isinstance(X, torch.Tensor)
         self._origin = X.device if self._is_torch else None
-        self.lead = tuple(X.shape[:-2])
-        self.n, self.q = X.shape[-2:]
+        self._index = index
+        *lead, self.n = X.shape[:-1] if index is None else index.shape
+        self.lead, self.q = tuple(lead), X.shape[-1]
         self.n_matrices = int(np.prod(self.lead, dtype=int))
-        self._X = X if sparse.issparse(X) else X.reshape(-1, self.n, self.q)
+        whole = sparse.issparse(X) or index is not None
+        self._X = X if whole else X.reshape(-1, self.n, self.q)
         self.name = name
+        self.verbose = verbose
+
+    def part(self, matrices):
+        """Take some of the matrices, a slice of them."""
+        if len(range(self.n_matrices)[matrices]) == self.n_matrices:
+            return self
+        stack = copy(self)
+        if self._index is None:
+            stack._X = self._X[matrices]
+        else:
+            stack._index = self._index[matrices]
+        stack.n_matrices = len(range(self.n_matrices)[matrices])
+        return stack
 
     def _to_torch(self, block):
-        if sparse.issparse(block):
-            block = block.toarray()[None]
         if not self._is_torch:
             numpy_dtype = np.float32 if self.dtype == torch.float32 else np.float64
-            block = np.require(block, dtype=numpy_dtype, requirements=("C", "W"))
+            if file_mapping(block) is None:
+                block = np.require(block, dtype=numpy_dtype, requirements=("C", "W"))
+            else:  # copied, so that its pages can be given back
+                mapped, block = block, np.array(block, dtype=numpy_dtype, order="C")
+                release_pages(mapped)
             block = torch.from_numpy(block)
-        return block.to(device=self.device, dtype=self.dtype)
+        block = block.to(self.dtype)
+        if self.device.type == "cuda" and block.device.type == "cpu":
+            return block.pin_memory().to(self.device, non_blocking=True)
+        return block.to(self.device)
 
     def rows(self, start=0, stop=None):
-        """Rows ``start`` to ``stop`` of every matrix, (n_matrices, m, q)."""
-        if sparse.issparse(self._X):
-            return self._to_torch(self._X[start:stop])
-        return self._to_torch(self._X[:, start:stop])
+        """Rows ``start`` to ``stop`` of every matrix, (n_matrices, m, q).
 
-    def chunks(self, width=0):
-        """Slices over the rows whose blocks stay below ``CHUNK_ELEMENTS`` numbers.
-
-        ``width`` is that of what is computed from a row, where it is above the row's.
+        They may be the input's own memory: nothing may be written to them.
         """
-        step = max(1, CHUNK_ELEMENTS // (self.n_matrices * max(self.q, width)))
-        return [slice(a, min(a + step, self.n)) for a in range(0, self.n, step)]
+        if self._index is not None:
+            return self._gathered(self._index[:, start:stop])
+        if sparse.issparse(self._X):
+            return self._to_torch(self._X[start:stop].toarray()[None])
+        return self._to_torch(self._X[:, start:stop])
 
     def take(self, index):
         """Chosen rows of every matrix; ``index`` is (n_matrices, m) on the CPU."""
+        index = index.numpy()
+        if self._index is not None:
+            return self._gathered(np.take_along_axis(self._index, index, 1))
         if sparse.issparse(self._X):
-            return self._to_torch(self._X[index[0].numpy()])
-        if self._is_torch:
-            index = index.to(self._X.device)
-            return self._to_torch(
-                torch.stack([x[i] for x, i in zip(self._X, index, strict=True)])
-            )
-        return self._to_torch(
-            np.stack([x[i.numpy()] for x, i in zip(self._X, index, strict=True)])
+            return self._gathered(index)
+        rows = [gather(x, i) for x, i in zip(self._X, index, strict=True)]
+        if len(rows) == 1:
+            return self._to_torch(rows[0][None])
+        return self._to_torch(torch.stack(rows) if self._is_torch else np.stack(rows))
+
+    def _gathered(self, index):
+        rows = gather(self._X, index.ravel())
+        rows = rows.toarray() if sparse.issparse(rows) else rows
+        return self._to_torch(rows.reshape(*index.shape, self.q))
+
+    def step(self, width=0):
+        """Rows of a chunk whose blocks stay below ``CHUNK_ELEMENTS`` numbers.
+
+        ``width`` is that of what is computed from a row, besides what is as wide as it.
+        """
+        row_bytes = self.dtype.itemsize * (ROW_COPIES * self.q + WIDTH_COPIES * width)
+        most = max(1, CHUNK_ELEMENTS // (self.n_matrices * max(self.q, width)))
+        return affordable(
+            self.n_matrices * row_bytes, share=CHUNK_SHARE, most=most, device=self.device
         )
+
+    def fold(self, function, combine, width=0, description="rows"):
+        """Reduce all rows, chunk by chunk.
+
+        Parameters
+        ----------
+        function : callable
+            Of a block of rows (n_matrices, m, q); it must not write to it.
+        combine : callable
+            Joins the results of two blocks that follow each other.
+        width : int
+            As in :meth:`step`.
+        description : str
+            Of the progress bar.
+        """
+        results = []
+
+        def add(rows):
+            result = function(self.rows(rows.start, rows.stop))
+            results[:] = [combine(results[0], result) if results else result]
+            bar.update(rows.stop - rows.start)
+
+        step = self.step(width)
+        hidden = not self.verbose or step >= self.n
+        with tqdm(desc=description, total=self.n, leave=False, disable=hidden) as bar:
+            in_parts(add, self.n, step)
+        return results[0]
 
     def check_values(self, *, nonnegative):
         """Largest absolute value of every matrix, after one pass over the data.
@@ -203,21 +339,9 @@ class MatrixStack:
         ValueError
             For NaN, infinite and, where asked, negative entries.
         """
-        largest = torch.zeros(self.n_matrices, dtype=self.dtype, device=self.device)
-        smallest = torch.zeros_like(largest)
-        for rows in self.chunks():
-            block = self.rows(rows.start, rows.stop).flatten(1)
-            low, high = torch.aminmax(block, dim=1)
-            largest = torch.maximum(largest, torch.maximum(high, -low))
-            smallest = torch.minimum(smallest, low)
-        if torch.isnan(largest).any():
-            raise ValueError(REMEDY["nan"].format(name=self.name))
-        if torch.isinf(largest).any():
-            raise ValueError(REMEDY["infinity"].format(name=self.name))
-        if nonnegative and (smallest < 0).any():
-            value = smallest.min().item()
-            raise ValueError(REMEDY["nonnegative"].format(name=self.name, value=value))
-        return largest
+        low, high = self.fold(extremes, merge_extremes)
+        check_extremes(low, high, self.name, nonnegative=nonnegative)
+        return torch.maximum(high, -low)
 
     def restore(self, tensor, *, lead=True):
         """Return a result in the input's array type, dtype and device.

@@ -4,7 +4,10 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from sknonlin._arrays import CHUNK_ELEMENTS
+from sknonlin._arrays import CHUNK_ELEMENTS, gather
+from sknonlin._memory import affordable
+
+STACK_SHARE = 0.15  # of the memory, for the rows of a stack themselves
 
 
 def padded_height(n_rows, max_rows):
@@ -19,6 +22,58 @@ def padded_height(n_rows, max_rows):
     return height if max_rows is None else min(height, max_rows)
 
 
+def class_members(codes, n_classes):
+    """Increasing row numbers of every class, as a list of arrays."""
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(codes, minlength=n_classes))[:-1])
+
+
+def class_groups(sizes, n_features, itemsize, max_rows, n_groups=1):
+    """Group classes that are padded to one height.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Number of rows of every class.
+    n_features, itemsize : int
+        Length of their rows, and the bytes of a number.
+    max_rows : int or None
+        Above it, classes are not padded.
+    n_groups : int, default=1
+        Classes are spread over at least so many groups, where there are enough.
+
+    Returns
+    -------
+    groups : list of (height, classes)
+    """
+    heights = {}
+    for label, size in enumerate(sizes):
+        heights.setdefault(padded_height(size, max_rows), []).append(label)
+    even = -(-len(sizes) // n_groups)
+    groups = []
+    for height, labels in heights.items():
+        numbers = height * n_features
+        most = min(even, max(1, CHUNK_ELEMENTS // numbers))
+        step = affordable(numbers * itemsize, share=STACK_SHARE, most=most)
+        groups += [
+            (height, labels[start : start + step]) for start in range(0, len(labels), step)
+        ]
+    return groups
+
+
+def gather_classes(X, members, height):
+    """Rows of some classes as a stack (n_classes, height, q), padded with zero rows."""
+    shape = (len(members), height, X.shape[1])
+    if isinstance(X, torch.Tensor):
+        stack = X.new_zeros(shape)
+    else:
+        stack = np.zeros(shape, dtype=X.dtype)
+    for matrix, index in zip(stack, members, strict=True):
+        rows = gather(X, index)
+        matrix[: len(index)] = rows.toarray() if sparse.issparse(rows) else rows
+    return stack
+
+
 def class_stacks(X, codes, n_classes, max_rows):
     """Gather the rows of every class into stacks of matrices of one height.
 
@@ -30,22 +85,8 @@ def class_stacks(X, codes, n_classes, max_rows):
     X : array of shape (len(classes), height, n_features)
     n_rows : list of int
     """
-    order = np.argsort(codes, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(codes, minlength=n_classes))[:-1])
-    groups = {}
-    for label, index in enumerate(members):
-        groups.setdefault(padded_height(len(index), max_rows), []).append(label)
-    for height, labels in groups.items():
-        step = max(1, CHUNK_ELEMENTS // (height * X.shape[1]))
-        for start in range(0, len(labels), step):
-            classes = labels[start : start + step]
-            shape = (len(classes), height, X.shape[1])
-            if isinstance(X, torch.Tensor):
-                stack = X.new_zeros(shape)
-            else:
-                stack = np.zeros(shape, dtype=X.dtype)
-            for i, label in enumerate(classes):
-                rows = X[members[label]]
-                rows = rows.toarray() if sparse.issparse(rows) else rows
-                stack[i, : len(rows)] = rows
-            yield classes, stack, [len(members[label]) for label in classes]
+    members = class_members(codes, n_classes)
+    sizes = [len(index) for index in members]
+    for height, classes in class_groups(sizes, X.shape[1], X.dtype.itemsize, max_rows):
+        stack = gather_classes(X, [members[label] for label in classes], height)
+        yield classes, stack, [sizes[label] for label in classes]

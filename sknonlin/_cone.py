@@ -2,11 +2,14 @@
 
 import torch
 
+from sknonlin._memory import affordable
 from sknonlin._updates import FLOOR, iterate, splitting
 
 N_STEPS = 20  # of the splitting iteration that finds the supports
 N_STEPS_UNENDED = 500
 SYSTEM_ELEMENTS = 2**23  # numbers in one batch of small linear systems
+SYSTEM_COPIES = 5
+SYSTEM_SHARE = 0.25  # of the memory
 
 
 def solve_on_support(G, F, support):
@@ -93,7 +96,12 @@ def project(G, F):
     P, M = splitting(G[None], F[None])
     Z = iterate(P, M, P, N_STEPS)
     result = torch.empty_like(F)
-    step = max(1, SYSTEM_ELEMENTS // k**2)
+    step = affordable(
+        SYSTEM_COPIES * k**2 * F.element_size(),
+        share=SYSTEM_SHARE,
+        most=max(1, SYSTEM_ELEMENTS // k**2),
+        device=F.device,
+    )
     for start in range(0, m, step):
         part = slice(start, start + step)
         result[:, part], left = pivot(G, F[:, part], Z[0, :, part] > 0)
@@ -112,5 +120,5 @@ def unit_rows(X):
     largest = X.abs().amax(-1, keepdim=True)
     X = X / torch.where(largest > 0, largest, 1)
     norm = X.norm(dim=-1, keepdim=True)
-    X = X / torch.where(norm > 0, norm, 1)
+    X.div_(torch.where(norm > 0, norm, 1))
     return X, norm, largest

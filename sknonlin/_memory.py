@@ -4,8 +4,10 @@ The bound is scikit-learn's own ``working_memory``, in MiB: that of the estimato
 parameter, or else of :func:`sklearn.config_context`. On a GPU, it is what is free there.
 """
 
+import ctypes
 import math
 import mmap
+import sys
 from contextlib import nullcontext
 from numbers import Real
 
@@ -40,6 +42,18 @@ def affordable(item_bytes, *, share=1.0, most=math.inf, device="cpu"):
     return int(max(1, min(most, share * free_bytes(device) // max(1, item_bytes))))
 
 
+def trim():
+    """Return freed memory to the system.
+
+    glibc keeps what lies between pieces in use, and can seldom use it again for blocks
+    that are aligned as torch's are.
+    """
+    if sys.platform == "linux":
+        release = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if release is not None:
+            release(0)
+
+
 def in_parts(function, n, step):
     """Call ``function(slice)`` on parts of n items; halve those that a GPU cannot hold."""
     start = 0
@@ -54,6 +68,8 @@ def in_parts(function, n, step):
             step = -(-min(step, n - start) // 2)
             continue
         start = part.stop
+        if step < n:
+            trim()
 
 
 def file_mapping(X):

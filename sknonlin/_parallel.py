@@ -17,6 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from sknonlin._arrays import full_precision
+from sknonlin._memory import affordable
 
 MAX_LOADED = 4  # shared values that a worker process keeps
 loaded = OrderedDict()
@@ -111,11 +112,14 @@ class Workers:
         cluster's are all taken, unless this is a task on it itself.
     verbose : int
         Above 0, progress bars.
+    task_bytes : int
+        Memory that the largest task takes: there are no more workers than it holds.
     """
 
-    def __init__(self, n_jobs=None, verbose=0):
+    def __init__(self, n_jobs=None, verbose=0, task_bytes=0):
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.task_bytes = task_bytes
 
     def __enter__(self):
         self.backend = get_active_backend(prefer="threads")[0]
@@ -123,6 +127,7 @@ class Workers:
         if n_jobs is None:
             n_jobs = 1 if inside_dask_task() else getattr(self.backend, "default_n_jobs", 1)
         self.count = 1 if n_jobs == 1 else self.backend.effective_n_jobs(n_jobs)
+        self.count = affordable(self.task_bytes, most=self.count)
         self.in_process = self.count == 1 or getattr(
             self.backend, "supports_sharedmem", False
         )

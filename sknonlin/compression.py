@@ -5,15 +5,46 @@ and with them approximates rows, each on its own.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from sknonlin._arrays import MatrixStack
 from sknonlin._cone import project
+from sknonlin._passes import Fold, Take, add, learn_in_parts
+from sknonlin._path_steps import (
+    cone_weights,
+    one_draw,
+    path_bytes,
+    path_steps,
+    rows_to_learn_from,
+    stack_weights,
+)
+from sknonlin._row_sample import checked_scale
 from sknonlin._updates import FLOOR, gram
-from sknonlin.nmf import cone_weights, fit_path, stack_weights
+
+GRAM_COPIES = 5  # of a Gram matrix in float64, with its eigenvectors
+
+
+def in_double(X, largest):
+    """Rows over the largest value, in float64, on a device that has it."""
+    X = X / largest.to(X.device)
+    return (X.cpu() if X.device.type == "mps" else X).double()
+
+
+def gram_of_units(block, largest):
+    """Gram matrices (n_matrices, q, q) of the columns of a block, in float64.
+
+    Singular values come from them: half the digits, so double ones.
+    """
+    X = in_double(block, largest)
+    return torch.bmm(X.mT, X)
+
+
+def unit_energies(block, largest):
+    """Squared norms (n_matrices, q) of the columns of a block."""
+    return (block / largest.to(block.device)).square_().sum(1)
 
 
 def cross_products(X, components):
@@ -21,7 +52,17 @@ def cross_products(X, components):
     return (components.flatten(0, 1) @ X.T).reshape(*components.shape[:2], len(X))
 
 
-class Projection:
+class Compression:
+    """What all compressions share: learning as many matrices at once as memory holds."""
+
+    def learn(self, stack, ranks, n_rows=None):
+        """Errors (n_matrices, n_ranks), components and iterations for every rank."""
+        steps = partial(self.steps, ranks=ranks)
+        matrix_bytes = self.matrix_bytes(stack.n, stack.q, ranks, stack.dtype.itemsize)
+        return learn_in_parts(steps, stack, matrix_bytes, n_rows)
+
+
+class Projection(Compression):
     """What NMF and PCA share: a row's residual is what its approximation leaves."""
 
     def residuals(self, X, components):
@@ -48,9 +89,16 @@ class NMFCompression(Projection):
     verbose: int = 0
     all_errors: bool = True
 
-    def learn(self, stack, ranks, n_rows=None):
-        """Errors (n_matrices, n_ranks), components and iterations for every rank."""
-        return fit_path(stack, ranks, n_rows=n_rows, **vars(self))
+    def steps(self, stack, n_rows=None, *, ranks):
+        """Learn from a stack, see :func:`run`."""
+        settings = dict(vars(self))
+        draw_offset = one_draw(settings.pop("random_state"))
+        return path_steps(stack, n_rows, ranks=ranks, draw_offset=draw_offset, **settings)
+
+    def matrix_bytes(self, n, q, ranks, itemsize):
+        """Memory that learning from one matrix takes."""
+        n = rows_to_learn_from(n, q, ranks, self.max_rows)
+        return path_bytes(n, q, ranks, itemsize)
 
     @staticmethod
     def stack_residuals(X, components):
@@ -86,35 +134,29 @@ class PCACompression(Projection):
 
     nonnegative = False
 
-    def learn(self, stack, ranks, n_rows=None):
-        """Errors (n_matrices, n_ranks), components and iterations for every rank."""
-        largest = stack.check_values(nonnegative=False)[:, None, None]
-        largest = torch.where(largest > 0, largest, 1)
-        # Singular values come from a Gram matrix: half the digits, so double ones.
-        exact = torch.float64
+    def steps(self, stack, n_rows=None, *, ranks):
+        """Learn from a stack, see :func:`run`."""
+        largest, _ = yield from checked_scale(stack, nonnegative=False)
         limit = min(stack.n, stack.q)
+        n_axes = min(ranks[-1], limit)
         if stack.n <= stack.q:
-            X = (stack.rows() / largest).to(exact)
+            X = in_double((yield Take()), largest)
             energy, U = torch.linalg.eigh(torch.bmm(X, X.mT))
-            axes = torch.bmm(U.mT, X)
+            axes = torch.bmm(U[:, :, -n_axes:].mT, X)
             axes /= axes.norm(dim=2, keepdim=True).clamp(min=FLOOR)
         else:
-            G = torch.zeros(
-                stack.n_matrices, stack.q, stack.q, dtype=exact, device=stack.device
-            )
-            for rows in stack.chunks():
-                X = (stack.rows(rows.start, rows.stop) / largest).to(exact)
-                G.baddbmm_(X.mT, X)
+            G = yield Fold(partial(gram_of_units, largest=largest), add, stack.q, "PCA")
             energy, V = torch.linalg.eigh(G)
-            axes = V.mT
+            axes = V.mT[:, -n_axes:]
         energy = energy.clamp(min=0)  # ascending
         # The axes of no energy are rounding errors; they must not count.
-        noise = max(stack.n, stack.q) * torch.finfo(exact).eps * energy[:, -1:]
-        axes = torch.where((energy > noise)[:, :, None], axes, 0).flip(1)
+        noise = max(stack.n, stack.q) * torch.finfo(energy.dtype).eps * energy[:, -1:]
+        kept = (energy > noise)[:, -n_axes:, None]
+        axes = torch.where(kept, axes, 0).flip(1).to(stack.dtype).to(stack.device)
         tail = torch.cat([torch.zeros_like(energy[:, :1]), energy.cumsum(1)], 1)
         total = tail[:, -1:].clamp(min=FLOOR)
         left = [limit - min(k, limit) for k in ranks]
-        errors = (tail[:, left] / total).sqrt().to(stack.dtype)
+        errors = (tail[:, left] / total).sqrt().to(stack.dtype).to(stack.device)
         if n_rows is not None:
             n_rows = torch.as_tensor(n_rows, device="cpu")[:, None]
             errors[n_rows <= torch.as_tensor(ranks, device="cpu")] = 0
@@ -122,8 +164,14 @@ class PCACompression(Projection):
         for k in ranks:
             component = axes.new_zeros(stack.n_matrices, k, stack.q)
             component[:, :limit] = axes[:, :k]
-            components.append(component.to(stack.dtype))
+            components.append(component)
         return errors, components, torch.ones(errors.shape, dtype=torch.int64, device="cpu")
+
+    @staticmethod
+    def matrix_bytes(n, q, ranks, itemsize):
+        """Memory that learning from one matrix takes."""
+        rows = n * q if n <= q else 0
+        return 8 * (4 * rows + GRAM_COPIES * min(n, q) ** 2)
 
     @staticmethod
     def stack_residuals(X, components):
@@ -143,7 +191,7 @@ class PCACompression(Projection):
 
 
 @dataclass(frozen=True)
-class AblationCompression:
+class AblationCompression(Compression):
     """Rows with all units but k set to zero (Morcos et al. 2018).
 
     The components of a rank are ``n_draws`` masks over the units, 1 where one is kept;
@@ -155,19 +203,14 @@ class AblationCompression:
     n_draws: int = 10
     random_state: object = None
 
-    def learn(self, stack, ranks, n_rows=None):
-        """Errors (n_matrices, n_ranks), masks and iterations for every rank."""
-        largest = stack.check_values(nonnegative=False)[:, None, None]
-        largest = torch.where(largest > 0, largest, 1)
+    def steps(self, stack, n_rows=None, *, ranks):
+        """Learn from a stack, see :func:`run`."""
+        largest, _ = yield from checked_scale(stack, nonnegative=False)
         rng = check_random_state(self.random_state)
         order = np.stack([rng.permutation(stack.q) for _ in range(self.n_draws)])
         order = torch.from_numpy(order).to(stack.device)
-        energy = torch.zeros(
-            stack.n_matrices, stack.q, dtype=stack.dtype, device=stack.device
-        )
-        for rows in stack.chunks():
-            X = stack.rows(rows.start, rows.stop) / largest
-            energy += X.square().sum(1)
+        energy = yield Fold(partial(unit_energies, largest=largest), add, 0, "energies")
+        energy = energy.to(stack.device)
         total = energy.sum(1).clamp(min=FLOOR)[:, None]
         errors, components = [], []
         for k in ranks:
@@ -177,6 +220,11 @@ class AblationCompression:
             components.append(mask.expand(stack.n_matrices, -1, -1))
         errors = torch.stack(errors, 1)
         return errors, components, torch.ones(errors.shape, dtype=torch.int64, device="cpu")
+
+    @staticmethod
+    def matrix_bytes(n, q, ranks, itemsize):
+        """Memory that learning from one matrix takes."""
+        return itemsize * 4 * q * len(ranks)
 
     @classmethod
     def stack_residuals(cls, X, components):
@@ -216,11 +264,3 @@ def make_compression(name, **settings):
     kind = COMPRESSIONS[name]
     known = kind.__dataclass_fields__
     return kind(**{key: value for key, value in settings.items() if key in known})
-
-
-def learn_stack(compression, X, ranks, device, n_rows=None):
-    """``compression.learn`` on an array, with the results as NumPy arrays."""
-    stack = MatrixStack(X, device)
-    errors, components, n_iter = compression.learn(stack, ranks, n_rows)
-    components = [component.cpu().numpy() for component in components]
-    return errors.cpu().numpy(), components, n_iter.cpu().numpy()

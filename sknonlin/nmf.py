@@ -1,20 +1,27 @@
 """Non-negative matrix factorizations of a stack of matrices, along a path of ranks."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from tqdm.auto import tqdm
 
 from sknonlin._arrays import MatrixStack, in_full_precision
 from sknonlin._cone import project, unit_rows
-from sknonlin._rank_path import N_FINAL_STEPS, learn_path
+from sknonlin._memory import in_parts, limited
+from sknonlin._passes import learn_in_parts
+from sknonlin._path_steps import (
+    one_draw,
+    path_bytes,
+    path_steps,
+    rows_that_fit,
+    rows_to_learn_from,
+)
 from sknonlin._ranks import check_ranks
-from sknonlin._updates import FLOOR, SOLVERS, admm_update, gram
+from sknonlin._updates import SOLVERS, gram
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -24,6 +31,7 @@ PATH_CONSTRAINTS = {
     "max_rows": [Interval(Integral, 1, None, closed="left"), None],
     "device": [str, torch.device],
     "random_state": ["random_state"],
+    "working_memory": [Interval(Real, 0, None, closed="neither"), None],
     "verbose": ["verbose"],
 }
 
@@ -53,142 +61,6 @@ class NMFPath:
     n_iter: np.ndarray = field(repr=False)
 
 
-def draw_rows(stack, largest, max_rows, random_state):
-    """At most ``max_rows`` rows of every matrix, drawn in proportion to their energy.
-
-    The systematic sample steps through the cumulated squared norms from one seeded
-    offset. Rows come back at norm 1, which makes their error an unbiased estimate of
-    the matrix's; the draw for one matrix does not depend on the others.
-    """
-    energy = torch.cat(
-        [
-            (stack.rows(rows.start, rows.stop) / largest).square().sum(2).cpu()
-            for rows in stack.chunks()
-        ],
-        dim=1,
-    ).double()
-    cumulated = energy.cumsum(1)
-    offset = check_random_state(random_state).uniform()
-    steps = torch.arange(max_rows, dtype=torch.float64, device="cpu") + offset
-    steps = steps / max_rows
-    index = torch.searchsorted(cumulated, cumulated[:, -1:] * steps)
-    return unit_rows(stack.take(index.clamp(max=stack.n - 1)))[0]
-
-
-def exact_components(X, k):
-    """Components that reproduce ``X`` (n_matrices, n, q) when ``k >= min(n, q)``."""
-    n_matrices, n, q = X.shape
-    components = X.new_zeros(n_matrices, k, q)
-    if k >= q:
-        components[:, :q] = torch.eye(q, dtype=X.dtype, device=X.device)
-    else:
-        components[:, :n] = unit_rows(X)[0]
-    return components
-
-
-def cone_weights(G, F):
-    """Non-negative weights (b, k, n) from Gram matrices and cross products with rows."""
-    return admm_update(G, F, torch.zeros_like(F), N_FINAL_STEPS).clamp_(min=0)
-
-
-def stack_weights(X, H):
-    """Non-negative weights (b, k, n) of the rows of a stack ``X`` on the cones ``H``."""
-    return cone_weights(gram(H), torch.bmm(H, X.mT))
-
-
-def residual_energy(X, H):
-    """Squared norm of what the cones ``H`` leave of the rows of a stack ``X``."""
-    Wt = stack_weights(X, H)
-    return torch.baddbmm(X, Wt.mT, H, alpha=-1).square_().sum((1, 2))
-
-
-def errors_on_all_rows(stack, largest, components):
-    """Relative errors (n_matrices, n_ranks) of learned cones, in one pass."""
-    left = torch.zeros(
-        stack.n_matrices, len(components), dtype=stack.dtype, device=stack.device
-    )
-    total = torch.zeros_like(left[:, :1])
-    for rows in stack.chunks():
-        X = stack.rows(rows.start, rows.stop) / largest
-        total += X.square().sum((1, 2))[:, None]
-        for i, H in enumerate(components):
-            left[:, i] += residual_energy(X, H)
-    return (left / total.clamp(min=FLOOR)).sqrt()
-
-
-def enforce_monotone(errors, components):
-    """Keep a rank's smaller neighbour where it fits no worse, so errors never rise."""
-    errors[:, :1].clamp_(max=1)
-    for i in range(1, len(components)):
-        worse = (errors[:, i] > errors[:, i - 1]).nonzero()[:, 0]
-        if len(worse):
-            previous = components[i - 1][worse]
-            components[i][worse] = 0
-            components[i][worse, : previous.shape[1]] = previous
-            errors[worse, i] = errors[worse, i - 1]
-
-
-def fit_path(
-    stack,
-    ranks,
-    *,
-    solver,
-    max_iter,
-    tol,
-    max_rows,
-    random_state,
-    verbose,
-    n_rows=None,
-    all_errors=True,
-):
-    """:func:`nmf_path` on a checked :class:`MatrixStack`, in tensors.
-
-    ``n_rows`` gives the number of true rows of every matrix where the others are
-    zeros that only pad the stack, which must not be one to sample from. Without
-    ``all_errors``, the errors are those of the rows that the components are learned from.
-
-    Returns
-    -------
-    errors : tensor of shape (n_matrices, n_ranks)
-    components : list of tensors of shape (n_matrices, k, n_features)
-    n_iter : tensor of shape (n_matrices, n_ranks)
-    """
-    largest = stack.check_values(nonnegative=True)[:, None, None]
-    largest = torch.where(largest > 0, largest, 1)
-    learned = [k for k in ranks if k < min(stack.n, stack.q)]
-    # A sample must show more directions than the components it is to teach.
-    n_drawn = stack.n if max_rows is None else max([max_rows, *(2 * k for k in learned)])
-    sampled = bool(learned) and stack.n > n_drawn
-    if sampled:
-        X = draw_rows(stack, largest, n_drawn, random_state)
-    else:
-        X = stack.rows() / largest
-    norm = X.flatten(1).norm(dim=1)[:, None, None]
-    X = X / torch.where(norm > 0, norm, 1)
-
-    steps = learn_path(X, learned, "admm" if solver == "auto" else solver, max_iter, tol)
-    steps = tqdm(steps, "NMF path", len(learned), unit="rank", disable=not verbose)
-    results = [(unit_rows(H)[0], error, n_iter) for H, error, n_iter in steps]
-    components = [H for H, _, _ in results]
-    errors = X.new_zeros(stack.n_matrices, len(ranks))
-    n_iter = torch.zeros(errors.shape, dtype=torch.int64, device="cpu")
-    for i, (_, error, iterations) in enumerate(results):
-        errors[:, i], n_iter[:, i] = error, iterations.cpu()
-    if sampled and all_errors:
-        errors[:, : len(learned)] = errors_on_all_rows(stack, largest, components)
-    enforce_monotone(errors[:, : len(learned)], components)
-    if len(learned) < len(ranks):
-        X = stack.rows() if stack.n < stack.q else X
-        components += [exact_components(X, k) for k in ranks[len(learned) :]]
-    if n_rows is not None:
-        n_rows = torch.as_tensor(n_rows, device="cpu")
-        for i, k in enumerate(learned):
-            exact = n_rows <= k
-            components[i][exact] = exact_components(X[exact][:, :k], k)
-            errors[exact, i], n_iter[exact, i] = 0, 0
-    return errors, components, n_iter
-
-
 @validate_params(
     {"X": ["array-like", "sparse matrix", torch.Tensor], **PATH_CONSTRAINTS},
     prefer_skip_nested_validation=True,
@@ -204,6 +76,7 @@ def nmf_path(
     max_rows=4000,
     device="auto",
     random_state=None,
+    working_memory=None,
     verbose=0,
 ):
     """Non-negative matrix factorizations of one or many matrices along a path of ranks.
@@ -234,14 +107,19 @@ def nmf_path(
     max_rows : int or None, default=4000
         Of a taller matrix, the components are learned from this many rows (at least
         twice the largest rank), drawn in proportion to their squared norm; the errors
-        are those of all rows. None learns from every row.
+        are those of all rows. None learns from every row. Fewer are drawn where
+        ``working_memory`` does not hold so many.
     device : str or torch.device, default="auto"
         Where to compute. ``"auto"`` is a tensor's own device, and for other input
         CUDA where there is one.
     random_state : int, RandomState instance or None, default=None
         Seeds the draw of rows; nothing else is random.
+    working_memory : float or None, default=None
+        Memory in MiB that the computation may take besides ``X`` and the results. None
+        is ``working_memory`` of :func:`sklearn.config_context`, 1024 unless set. On a
+        GPU, what is free there counts instead.
     verbose : int, default=0
-        Above 0, a progress bar over the ranks.
+        Above 0, progress bars over the ranks, and over the rows of a tall matrix.
 
     Returns
     -------
@@ -283,17 +161,22 @@ def nmf_path(
     (2, 20)
     """
     ranks = check_ranks(ranks)
-    stack = MatrixStack(X, device)
-    errors, components, n_iter = fit_path(
-        stack,
-        ranks,
-        solver=solver,
-        max_iter=max_iter,
-        tol=tol,
-        max_rows=max_rows,
-        random_state=random_state,
-        verbose=verbose,
-    )
+    stack = MatrixStack(X, device, verbose=verbose)
+    with limited(working_memory):
+        max_rows = rows_that_fit(max_rows, stack.q, ranks, stack.dtype, stack.device)
+        steps = partial(
+            path_steps,
+            ranks=ranks,
+            solver=solver,
+            max_iter=max_iter,
+            tol=tol,
+            max_rows=max_rows,
+            draw_offset=one_draw(random_state),
+            verbose=verbose,
+        )
+        n = rows_to_learn_from(stack.n, stack.q, ranks, max_rows)
+        matrix_bytes = path_bytes(n, stack.q, ranks, stack.dtype.itemsize)
+        errors, components, n_iter = learn_in_parts(steps, stack, matrix_bytes)
     return NMFPath(
         ranks=np.array(ranks),
         errors=stack.restore(errors),
@@ -369,13 +252,15 @@ def nnls(X, components, *, device="auto"):
     H, *H_norm = unit_rows(cones.rows())
     H = H.to(stack.dtype)
     G = gram(H)
-    W = []
-    for rows in stack.chunks(cones.n):
+    W = H.new_empty(stack.n_matrices, stack.n, cones.n)
+
+    def solve(rows):
         X, norm, largest = unit_rows(stack.rows(rows.start, rows.stop))
         F = torch.bmm(H, X.mT)
         Wt = torch.stack([project(g, f) for g, f in zip(G, F, strict=True)])
-        W.append(Wt.mT * norm * largest)
-    W = torch.cat(W, dim=1)
+        W[:, rows] = Wt.mT * norm * largest
+
+    in_parts(solve, stack.n, stack.step(cones.n))
     for factor in H_norm:
         W = W / torch.where(factor > 0, factor, torch.inf).mT
     return stack.restore(W)

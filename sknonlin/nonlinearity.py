@@ -5,18 +5,23 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
-from tqdm.auto import tqdm
 
-from sknonlin._activation_input import encode_classes, validate_activations
-from sknonlin._arrays import MatrixStack, full_precision, in_full_precision
-from sknonlin._class_stacks import class_stacks
-from sknonlin._cone import unit_rows
+from sknonlin._activation_input import (
+    encode_classes,
+    undone_on_error,
+    validate_activations,
+)
+from sknonlin._arrays import resolve_device, working_dtypes
+from sknonlin._class_paths import Learner
+from sknonlin._dask_arrays import is_dask_array, map_blocks
+from sknonlin._memory import limited
+from sknonlin._path_steps import rows_that_fit
 from sknonlin._ranks import auto_ranks, check_ranks
-from sknonlin.compression import COMPRESSIONS, learn_stack, make_compression
+from sknonlin._row_curves import RowApproximations, RowResiduals, RowScores, map_rows
+from sknonlin.compression import COMPRESSIONS, make_compression
 from sknonlin.curves import area_under_curve, area_weights
 from sknonlin.nmf import PATH_CONSTRAINTS
 
@@ -50,7 +55,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         Fall of the relative error in one alternation below which a rank has converged.
     max_rows : int or None, default=4000
         Number of rows, drawn in proportion to their energy, from which the cones of a
-        taller matrix are learned. Errors are those of all rows.
+        taller matrix are learned; fewer where ``working_memory`` does not hold so many,
+        but at least twice the largest rank. Errors are those of all rows.
     n_draws : int, default=10
         Number of random orders of the units that ``compression="ablation"`` averages.
     device : str or torch.device, default="auto"
@@ -58,6 +64,17 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         where there is one.
     random_state : int, RandomState instance or None, default=None
         Seeds the draw of rows and the ablations.
+    working_memory : float or None, default=None
+        Memory in MiB that ``fit`` and the methods that follow may take besides the data,
+        the labels and the results. None is ``working_memory`` of
+        :func:`sklearn.config_context`, 1024 unless set. Workers share it; each task on a
+        Dask array has it to itself. On a GPU, what is free there counts instead. Under
+        ``compression="pca"``, Gram matrices of the shorter axis come on top.
+    n_jobs : int or None, default=None
+        Number of workers that learn from the classes, and that score chunks of rows:
+        threads, or the backend of :class:`joblib.parallel_config`. None is 1 unless
+        that says otherwise; -1 takes all processors. The tasks on a Dask array are
+        Dask's.
     verbose : int, default=0
         Above 0, progress bars.
 
@@ -127,6 +144,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         "compression": [StrOptions(set(COMPRESSIONS))],
         "by_class": ["boolean"],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
         **PATH_CONSTRAINTS,
     }
 
@@ -143,6 +161,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         n_draws=10,
         device="auto",
         random_state=None,
+        working_memory=None,
+        n_jobs=None,
         verbose=0,
     ):
         self.ranks = ranks
@@ -155,25 +175,16 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         self.n_draws = n_draws
         self.device = device
         self.random_state = random_state
+        self.working_memory = working_memory
+        self.n_jobs = n_jobs
         self.verbose = verbose
-
-    def _compression(self):
-        settings = self.get_params(deep=False)
-        if isinstance(self.random_state, np.random.RandomState):
-            # One seed for all classes, whatever stacks they fall into.
-            settings["random_state"] = self.random_state.randint(2**31 - 1)
-        return make_compression(settings.pop("compression"), **settings)
-
-    def _validate(self, X, *, reset=False):
-        nonnegative = COMPRESSIONS[self.compression].nonnegative
-        return validate_activations(self, X, nonnegative=nonnegative, reset=reset)
 
     def fit(self, X, y=None):
         """Learn the components of every rank, and the error curve.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, tensor, Dask array} of shape (n_samples, n_features)
             Activations; non-negative, unless ``compression`` takes any sign.
         y : array-like of shape (n_samples,), default=None
             Classes, used where ``by_class=True``.
@@ -190,91 +201,61 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             missing although ``by_class=True``.
         """
         self._validate_params()
-        X = self._validate(X, reset=True)
-        auto = isinstance(self.ranks, str)
-        ranks = auto_ranks(min(X.shape)) if auto else check_ranks(self.ranks)
-        compression = self._compression()
+        classes = codes = None
+        with undone_on_error(self), limited(self.working_memory):
+            X = validate_activations(self, X, reset=True)
+            auto = isinstance(self.ranks, str)
+            ranks = auto_ranks(min(X.shape)) if auto else check_ranks(self.ranks)
+            if self.by_class:
+                classes, codes = encode_classes(self, X, y)
+            learner = self._learner(X, ranks)
+            errors, components, n_iter = learner.fit(X, codes, n_jobs=self.n_jobs)
         if self.by_class:
-            self.classes_, codes = encode_classes(self, X, y)
-            self._learn_classes(compression, X, codes, ranks)
-        else:
-            if hasattr(self, "classes_"):
-                del self.classes_
-            with full_precision():
-                errors, components, n_iter = learn_stack(
-                    compression, X if sparse.issparse(X) else X[None], ranks, self.device
-                )
-            self.errors_ = errors[0]
-            self.components_ = [component[0] for component in components]
-            self.n_iter_ = max(1, int(n_iter.max()))
+            self.classes_ = classes
+        elif hasattr(self, "classes_"):
+            del self.classes_
         self.ranks_ = np.array(ranks)
+        self.errors_, self.components_ = errors, components
+        self.n_iter_ = max(1, int(n_iter.max()))
         self.nonlinearity_ = area_under_curve(ranks, self.errors_)
         return self
 
-    @in_full_precision
-    def _learn_classes(self, compression, X, codes, ranks):
-        n_classes = len(self.classes_)
-        self.n_iter_ = 1
-        errors, components = None, None
-        for classes, stack, n_rows in class_stacks(X, codes, n_classes, self.max_rows):
-            learned, parts, n_iter = learn_stack(
-                compression, stack, ranks, self.device, n_rows
-            )
-            if errors is None:
-                errors = np.empty((n_classes, len(ranks)), dtype=learned.dtype)
-                components = [
-                    np.empty((n_classes, *part.shape[1:]), dtype=part.dtype)
-                    for part in parts
-                ]
-            errors[classes] = learned
-            for component, part in zip(components, parts, strict=True):
-                component[classes] = part
-            self.n_iter_ = max(self.n_iter_, int(n_iter.max()))
-        self.errors_, self.components_ = errors, components
+    def _learner(self, X, ranks):
+        """Make what learns from X, from no more rows than the memory holds."""
+        dtype, device = working_dtypes(X, torch.float64)[0], resolve_device(self.device, X)
+        max_rows = rows_that_fit(self.max_rows, X.shape[1], ranks, dtype, device)
+        compression = self._compression(max_rows=max_rows)
+        return Learner(compression, ranks, max_rows, self.device, self.verbose)
 
-    def _cones(self, stack):
-        """Components by class and rank: a list of lists of tensors."""
+    def _compression(self, **settings):
+        settings = self.get_params(deep=False) | settings
+        if isinstance(self.random_state, np.random.RandomState):
+            # One seed for all classes, whatever stacks they fall into.
+            settings["random_state"] = self.random_state.randint(2**31 - 1)
+        return make_compression(settings.pop("compression"), **settings)
+
+    def _row_task(self, kind, **settings):
+        """Make what is computed from every row, of a kind, with the fitted components."""
         by_class = hasattr(self, "classes_")
-        parts = [
-            torch.from_numpy(part if by_class else part[None]).to(
-                device=stack.device, dtype=stack.dtype
-            )
-            for part in self.components_
+        components = [
+            torch.from_numpy(np.require(H if by_class else H[None], requirements="W"))
+            for H in self.components_
         ]
-        return list(zip(*parts, strict=True))
+        weights = area_weights(self.ranks_)
+        return kind(self._compression(), components, weights, self.device, **settings)
 
-    def _stack(self, X, compression):
-        stack = MatrixStack(X, self.device)
-        if isinstance(X, torch.Tensor):
-            stack.check_values(nonnegative=compression.nonnegative)
-        return stack, stack.chunks(int(self.ranks_[-1]))
-
-    @in_full_precision
-    def _residuals(self, X, codes=None):
-        """Relative residuals as a tensor (n_samples, n_classes, n_ranks), and X's stack.
-
-        With ``codes``, those to the class of each row alone, (n_samples, 1, n_ranks).
-        """
-        compression = self._compression()
-        stack, chunks = self._stack(X, compression)
-        cones = self._cones(stack)
-        n_cones = len(cones) if codes is None else 1
-        residuals = stack.rows(0, 0).new_empty(stack.n, n_cones, len(self.ranks_))
-        for rows in tqdm(chunks, "rows", unit="chunk", disable=not self.verbose):
-            block = unit_rows(stack.rows(rows.start, rows.stop)[0])[0]
-            for i, ranks in enumerate(cones):
-                chosen = slice(None) if codes is None else codes[rows] == i
-                for j, components in enumerate(ranks):
-                    left = compression.residuals(block[chosen], components)
-                    residuals[rows][chosen, i if codes is None else 0, j] = left
-        return residuals.clamp_(max=1), stack
+    def _map_rows(self, task, X, codes=None):
+        with limited(self.working_memory):
+            if is_dask_array(X):
+                return map_blocks(task, X, codes)
+            return map_rows(task, X, codes, n_jobs=self.n_jobs, verbose=self.verbose)
 
     def transform(self, X):
         """Relative residual of every row at every rank: the rows' own error curves.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, tensor, Dask array} of shape (n_samples, n_features)
             Activations of the layer that ``fit`` saw.
 
         Returns
@@ -284,16 +265,15 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             gives a tensor out, on the same device.
         """
         check_is_fitted(self)
-        X = self._validate(X)
-        residuals, stack = self._residuals(X)
-        return stack.restore(residuals.flatten(1), lead=False)
+        X = validate_activations(self, X)
+        return self._map_rows(self._row_task(RowResiduals), X)
 
     def score_samples(self, X, y=None):
         """Area under every row's own error curve, its non-linearity.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, tensor, Dask array} of shape (n_samples, n_features)
             Activations of the layer that ``fit`` saw.
         y : array-like of shape (n_samples,), default=None
             With ``by_class=True``, the class whose cones each row is held against;
@@ -305,29 +285,21 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             In [0, 1]; higher is further from the cones.
         """
         check_is_fitted(self)
-        X = self._validate(X)
-        areas, stack = self._areas(X, self._given_codes(X, y))
-        return stack.restore(areas.amin(1), lead=False)
-
-    @in_full_precision
-    def _areas(self, X, codes=None):
-        """Areas under the curves of :meth:`_residuals`, and X's stack."""
-        residuals, stack = self._residuals(X, codes)
-        weights = torch.from_numpy(area_weights(self.ranks_)).to(residuals)
-        return residuals @ weights, stack
+        X = validate_activations(self, X)
+        return self._map_rows(self._row_task(RowScores), X, self._given_codes(X, y))
 
     def _given_codes(self, X, y):
         """Index of the class given for every row, or None where classes do not matter."""
         if y is None or not hasattr(self, "classes_"):
             return None
-        return torch.from_numpy(encode_classes(self, X, y, self.classes_)[1])
+        return encode_classes(self, X, y, self.classes_)[1]
 
     def reconstruct(self, X, rank, y=None):
         """Approximate rows at one rank.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, tensor} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, tensor, Dask array} of shape (n_samples, n_features)
             Activations of the layer that ``fit`` saw.
         rank : int
             One of ``ranks_``.
@@ -350,25 +322,9 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"rank={rank!r} was not fitted; choose one of {self.ranks_.tolist()}."
             )
-        X = self._validate(X)
-        codes = self._given_codes(X, y)
-        if codes is None and hasattr(self, "classes_"):
-            codes = self._areas(X)[0].argmin(1)
-        return self._approximate(X, position[0], codes)
-
-    @in_full_precision
-    def _approximate(self, X, position, codes):
-        compression = self._compression()
-        stack, chunks = self._stack(X, compression)
-        cones = [ranks[position] for ranks in self._cones(stack)]
-        result = stack.rows(0, 0).new_empty(stack.n, stack.q)
-        for rows in chunks:
-            block, norm, largest = unit_rows(stack.rows(rows.start, rows.stop)[0])
-            for i, components in enumerate(cones):
-                chosen = slice(None) if codes is None else codes[rows] == i
-                part = compression.approximate(block[chosen], components)
-                result[rows][chosen] = part * norm[chosen] * largest[chosen]
-        return stack.restore(result, lead=False)
+        X = validate_activations(self, X)
+        task = self._row_task(RowApproximations, position=position[0])
+        return self._map_rows(task, X, self._given_codes(X, y))
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of :meth:`transform`.
