@@ -28,8 +28,8 @@ from sknonlin import layer_profile
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
 import networks
 
-DATA, ARCHITECTURES, N_TRAIN = ("images", "audio"), ("cnn", "mlp"), 400
-SIZES = {"batch_size": 30, "max_rows": 1000}  # both smaller than the defaults
+DATA, ARCHITECTURES, N_TRAIN = ("images", "audio"), ("cnn", "mlp"), 1000
+SIZES = {"batch_size": 50, "max_rows": 1000}  # fewer rows than by default
 BATCHES = {"single": {}, "mixed": {"by_class": False, "n_batches": 5}}
 EXTENTS = {
     "layer": ("nmf", "pca", "ablation"),  # the compressions measured so
