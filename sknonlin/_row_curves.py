@@ -49,7 +49,7 @@ class RowResiduals:
     @property
     def width(self):
         """Numbers that are computed from a row, see :meth:`MatrixStack.step`."""
-        curves = 4 * self.n_cones * len(self.components) // WIDTH_COPIES
+        curves = 2 * self.n_cones * len(self.components) // WIDTH_COPIES
         return max(curves, *(H.shape[1] for H in self.components))
 
     def residuals(self, X, codes=None):
