@@ -121,7 +121,7 @@ def compute_rows(task, X, codes=None):
     origin = X.device if isinstance(X, torch.Tensor) else "cpu"
     result = torch.empty(stack.n, *task.shape(stack.q), dtype=stack.dtype, device=origin)
 
-    codes = None if codes is None else torch.tensor(codes)
+    codes = None if codes is None else torch.tensor(codes, device="cpu")
 
     def compute(rows):
         block = stack.rows(rows.start, rows.stop)
