@@ -83,8 +83,8 @@ def answer_block(block, pieces, requests, device, memory):
                 results[number] = to_cpu(request.of(stack))
             else:
                 stack = activation_stack(block, device)
-                rows = stack.take(torch.tensor(index)[None])[0]
-                results[number] = ((torch.tensor(places), rows.cpu()),)
+                rows = stack.take(torch.tensor(index, device="cpu")[None])[0]
+                results[number] = ((torch.tensor(places, device="cpu"), rows.cpu()),)
     return results
 
 

@@ -113,6 +113,15 @@ def one_draw(random_state):
     return cache(lambda: check_random_state(random_state).uniform())
 
 
+def meet_exactly(X, n_rows, ranks, errors, components, n_iter):
+    """Replace what was learned from padded matrices of no more true rows than a rank."""
+    n_rows = torch.as_tensor(n_rows, device="cpu")
+    for i, k in enumerate(ranks):
+        exact = n_rows <= k
+        components[i][exact] = exact_components(X[exact][:, :k], k)
+        errors[exact, i], n_iter[exact, i] = 0, 0
+
+
 def path_steps(
     stack, n_rows=None, *, ranks, max_rows, draw_offset, all_errors=True, **settings
 ):
@@ -153,9 +162,5 @@ def path_steps(
         X = (yield Take()) if stack.n < stack.q else X
         components += [exact_components(X, k) for k in ranks[len(learned) :]]
     if n_rows is not None:
-        n_rows = torch.as_tensor(n_rows, device="cpu")
-        for i, k in enumerate(learned):
-            exact = n_rows <= k
-            components[i][exact] = exact_components(X[exact][:, :k], k)
-            errors[exact, i], n_iter[exact, i] = 0, 0
+        meet_exactly(X, n_rows, learned, errors, components, n_iter)
     return errors, components, n_iter

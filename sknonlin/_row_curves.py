@@ -49,7 +49,7 @@ class RowResiduals:
     @property
     def width(self):
         """Numbers that are computed from a row, see :meth:`MatrixStack.step`."""
-        curves = 4 * self.n_cones * len(self.components) // WIDTH_COPIES
+        curves = 2 * self.n_cones * len(self.components) // WIDTH_COPIES
         return max(curves, *(H.shape[1] for H in self.components))
 
     def residuals(self, X, codes=None):
@@ -121,7 +121,7 @@ def compute_rows(task, X, codes=None):
     origin = X.device if isinstance(X, torch.Tensor) else "cpu"
     result = torch.empty(stack.n, *task.shape(stack.q), dtype=stack.dtype, device=origin)
 
-    codes = None if codes is None else torch.tensor(codes)
+    codes = None if codes is None else torch.tensor(codes, device="cpu")
 
     def compute(rows):
         block = stack.rows(rows.start, rows.stop)

@@ -67,7 +67,7 @@ class Projection(Compression):
 
     def residuals(self, X, components):
         """Norm of what is left of every row of ``X`` (m, q)."""
-        return (X - self.approximate(X, components)).norm(dim=1)
+        return self.approximate(X, components).sub_(X).norm(dim=1)
 
     @staticmethod
     def exact(rank, n_rows, n_features):

@@ -1,9 +1,12 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
 from sknonlin import ActivationNonlinearity, nmf_path
-from sknonlin._arrays import in_full_precision
+from sknonlin._arrays import full_precision, in_full_precision
 from tests.conftest import relu_matrix
 
 
@@ -24,6 +27,26 @@ def test_full_precision_is_temporary_also_after_an_error():
         assert torch.is_grad_enabled()
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_full_precision_lasts_until_the_last_thread_leaves():
+    inside, leave = threading.Event(), threading.Event()
+
+    @in_full_precision
+    def wait():
+        inside.set()
+        assert leave.wait(60)
+        return torch.backends.mkldnn.matmul.fp32_precision
+
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with ThreadPoolExecutor(1) as pool:
+        with full_precision():
+            waiting = pool.submit(wait)
+            assert inside.wait(60)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        leave.set()
+        assert waiting.result() == "ieee"
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def test_low_precision_products_are_not_used(activations):

@@ -12,6 +12,7 @@ from sklearn import config_context
 from sknonlin import ActivationNonlinearity, nmf_path
 from sknonlin._arrays import PRODUCTS, MatrixStack
 from sknonlin._class_stacks import class_groups
+from sknonlin._cone import unit_rows
 from sknonlin._memory import limited
 from sknonlin._path_steps import rows_that_fit
 from sknonlin._row_sample import group_size
@@ -257,6 +258,19 @@ def test_the_rows_drawn_do_not_depend_on_the_number_of_workers():
 # Interruptions and progress
 
 
+@pytest.fixture
+def low_precision():
+    """Settings that must be the same after the test."""
+    torch.set_float32_matmul_precision("medium")
+    before = [backend.fp32_precision for backend in PRODUCTS]
+    yield
+    after = [backend.fp32_precision for backend in PRODUCTS]
+    torch.set_float32_matmul_precision("highest")
+    assert before == after
+    assert "ieee" not in before
+
+
+@pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize("target", ["_path_steps.residual_energies", "_row_sample.survey"])
 def test_an_interrupted_fit_leaves_everything_as_it_was(
@@ -280,8 +294,25 @@ def test_an_interrupted_fit_leaves_everything_as_it_was(
     assert len(calls) == 2
     assert vars(fresh) == parameters
     assert vars(fitted) == before
-    for backend in PRODUCTS:
-        assert backend.fp32_precision != "ieee"
+
+
+@pytest.mark.usefixtures("low_precision")
+def test_an_interrupted_transform_leaves_everything_as_it_was(classes, monkeypatch):
+    X, _ = classes
+    scorer = make(working_memory=LITTLE).fit(X)
+    before = dict(vars(scorer))
+    calls = []
+
+    def interrupt(X):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return unit_rows(X)
+
+    monkeypatch.setattr("sknonlin._row_curves.unit_rows", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scorer.transform(X)
+    assert vars(scorer) == before
 
 
 def test_every_long_loop_has_a_progress_bar(classes, capfd):
