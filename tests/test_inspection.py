@@ -29,6 +29,7 @@ from tests.architectures import mlp, seeded
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+pytestmark = pytest.mark.filterwarnings("ignore:The network fits")  # a short training
 RANKS = np.array([1, 2, 4, 8])
 
 
