@@ -16,6 +16,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch.utils.data import Dataset
 
 from sknonlin._default_network import default_network
+from sknonlin._first_run import first_run
 from sknonlin._memory import file_mapping, release_pages
 from sknonlin._networks import as_network
 from sknonlin.profile import check_labels
@@ -186,8 +187,9 @@ def trained(detector, X, y, seed, params):
         network = as_network(frozen)
         if network.classes is not None:
             return frozen, network.classes
-        few = network.take(X, list(range(min(2, len(y)))))
-        with as_found(frozen):
+        n_few = min(2, len(y))
+        few = network.take(X, list(range(n_few)))
+        with as_found(frozen), first_run(few, n_few):
             return frozen, np.arange(frozen.predict_proba(few).shape[1])
     classes, codes = np.unique(y, return_inverse=True)
     network = unfitted_network(frozen, X, len(classes), seed)

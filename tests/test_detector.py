@@ -267,6 +267,14 @@ class TupleLoss(nn.CrossEntropyLoss):
         return super().forward(output[0], target)
 
 
+def test_whole_numbers_for_an_mlp(digits):
+    X, y = (16 * digits[0]).astype(int), digits[1]
+    found = detector(MLPClassifier((32,), max_iter=60)).fit(X, y)
+    floats = found.score_samples(X.astype(float), y)
+    np.testing.assert_array_equal(found.score_samples(X, y), floats)
+    assert "input" in found.layer_weights_
+
+
 def test_named_layers(digits):
     X, y = digits
     found = detector(layers=["3"]).fit(X, y)
@@ -355,6 +363,8 @@ def test_bad_samples(fitted, digits):
         fitted.score_samples(X, y[:3])
     with pytest.raises(ValueError, match=r"does not know: \[12\]"):
         detector(FrozenEstimator(fitted.estimator_)).fit(X, np.where(y == 2, 12, y))
+    with pytest.raises(ValueError, match=r"failed on 2 samples, \(50,\)"):
+        detector(FrozenEstimator(fitted.estimator_)).fit(X[:, :50], y)
     with pytest.raises(ValueError, match="contains NaN"):
         fitted.transform(np.full((3, 64), np.nan, dtype=np.float32))
 
