@@ -5,8 +5,8 @@ Ranks and widths on a grid, one training for each fold
 The level of the score depends on the grid of ranks and on the network, so no combination
 has the "best" score. But how far does the level move, and on which ranks do clean and wrong
 labels lie furthest apart? Detector and ranks are parameters of one estimator, so that
-scikit-learn's ``GridSearchCV`` runs them all, and with ``memory=`` a network is trained once
-for each fold, however many ranks are tried.
+scikit-learn's ``GridSearchCV`` runs them all, and with ``memory=`` a network is trained
+once for each fold, however many ranks are tried.
 """
 
 # %%
