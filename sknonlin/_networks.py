@@ -215,6 +215,11 @@ class SklearnNetwork(Network):
         """Column of the predicted class for every row; None for a regressor."""
         return None if self.regression else super().codes(output)
 
+    def batches(self, X, index, size):
+        """Yield samples in batches, floating-point ones also of whole numbers."""
+        for batch in super().batches(X, index, size):
+            yield batch.to(self.dtype)
+
 
 def as_network(net):
     """Wrap a trained network in the interface of :class:`Network`.

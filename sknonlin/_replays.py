@@ -21,8 +21,8 @@ CHECK = {
     "negative": (
         "The activations of layer {name!r} are negative (down to {low:.3g}), as those of "
         "GELU, SiLU or LeakyReLU can be; non-negative factorization needs the outputs of a "
-        "ReLU. Name other layers, or, where there is the choice, use compression='pca', "
-        "which accepts any sign."
+        "ReLU. Name other layers, or use compression='pca' of layer_profile or of a "
+        "detector's ActivationNonlinearity, which accepts any sign."
     ),
 }
 

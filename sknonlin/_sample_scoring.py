@@ -128,7 +128,8 @@ class SampleScoringMixin(TransformerMixin):
             With the columns ``index`` (the sample's place in X), ``given``,
             ``suggested`` (the label that fits its activations best, which can be the
             one given), ``score``, ``layer`` (the one that says so most, with its
-            weight; ``"input"`` for the samples as they are) and ``flagged``.
+            weight; ``"input"`` for the samples as they are) and ``flagged``. Where X is
+            a pandas frame, the rows have the labels that the samples have in its index.
         """
         pd = check_pandas_support("MemorizationDetector.label_report")
         with limited(self.working_memory):
@@ -148,7 +149,12 @@ class SampleScoringMixin(TransformerMixin):
                 "flagged": score > self.offset_,
             }
         )
-        return frame.sort_values("score", ascending=False, ignore_index=True)
+        frame = frame.sort_values("score", ascending=False, ignore_index=True)
+        if isinstance(X, pd.DataFrame):
+            frame.index = X.index[frame["index"]]
+            names = frame.index.names  # of which none may be that of a column
+            frame.index.names = [None if name in frame else name for name in names]
+        return frame
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of :meth:`transform` after the layers.

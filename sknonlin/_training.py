@@ -1,5 +1,6 @@
 """What a MemorizationDetector takes, networks and samples, and the training."""
 
+import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 
@@ -8,12 +9,14 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch.utils.data import Dataset
 
 from sknonlin._default_network import default_network
+from sknonlin._first_run import first_run
 from sknonlin._memory import file_mapping, release_pages
 from sknonlin._networks import as_network
 from sknonlin.profile import check_labels
@@ -22,6 +25,26 @@ from sknonlin.profile import check_labels
 SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
 MAPPED_ROWS = 1000  # of a memory map, that are checked at once
 KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier)
+#: What to give a detector, for searches over parameters of its parts.
+PARTS = {"estimator": "a network", "nonlinearity": "ActivationNonlinearity()"}
+
+
+def check_owners(detector, params):
+    """Refuse parameters of parts that a detector does not have.
+
+    Raises
+    ------
+    ValueError
+        If there are some.
+    """
+    for name in params:
+        owner, _, own = name.partition("__")
+        part = PARTS.get(owner)
+        if own and part and params.get(owner, getattr(detector, owner)) is None:
+            raise ValueError(
+                f"{name!r} is a parameter of {owner}, which is None. Give the detector "
+                f"one first: {type(detector).__name__}({owner}={part}, ...)."
+            )
 
 
 def check_estimator_kind(estimator):
@@ -41,6 +64,11 @@ def check_estimator_kind(estimator):
             "Wrap the module: NeuralNetClassifier(module, ...), or measure it as it is "
             "with layer_profile(module, X, y)."
         )
+    if isinstance(inner, Pipeline):
+        remedy = (
+            "Put the other steps before the detector: make_pipeline(scaler, "
+            "MemorizationDetector(network))."
+        )
     raise TypeError(
         f"estimator is a {type(inner).__name__}; it must be skorch's NeuralNetClassifier "
         "or NeuralNetBinaryClassifier, scikit-learn's MLPClassifier, one of them in a "
@@ -48,10 +76,27 @@ def check_estimator_kind(estimator):
     )
 
 
+def warn_of_trained_module(net):
+    """Warn where training would go on from the weights of a module."""
+    if not getattr(net, "initialized_", False):
+        return
+    given = [getattr(net, name) for name in net._modules]
+    if any(isinstance(module, torch.nn.Module) for module in given):
+        warnings.warn(
+            "The module of this skorch net is an object that was initialized already, and "
+            "a clone keeps its weights: training goes on from them. Give the module as a "
+            f"class, {type(net).__name__}(Module, ...), to train anew, or the net in a "
+            "FrozenEstimator to measure it as it is.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
 def unfitted_network(estimator, X, n_classes, seed):
     """Return the network to train: a clone, or the default one sized for the data."""
     if estimator is None:
         return default_network(*X.shape, n_classes)
+    warn_of_trained_module(estimator)
     network = clone(estimator)
     if isinstance(network, NeuralNetBinaryClassifier) and n_classes > 2:
         raise ValueError(
@@ -92,6 +137,7 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
         y,
         reset=reset,
         ensure_all_finite=not mapped,
+        force_writeable=hasattr(X, "iloc"),  # as those of pandas are not, and torch warns
         allow_nd=wraps(estimator, NeuralNet),
         dtype=np.float32 if estimator is None else "numeric",
     )
@@ -141,8 +187,9 @@ def trained(detector, X, y, seed, params):
         network = as_network(frozen)
         if network.classes is not None:
             return frozen, network.classes
-        few = network.take(X, list(range(min(2, len(y)))))
-        with as_found(frozen):
+        n_few = min(2, len(y))
+        few = network.take(X, list(range(n_few)))
+        with as_found(frozen), first_run(few, n_few):
             return frozen, np.arange(frozen.predict_proba(few).shape[1])
     classes, codes = np.unique(y, return_inverse=True)
     network = unfitted_network(frozen, X, len(classes), seed)

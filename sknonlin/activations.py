@@ -14,6 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sknonlin._arrays import full_precision
+from sknonlin._first_run import first_run
 from sknonlin._layout import Layout
 from sknonlin._tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._unit_axes import UnitAxes
@@ -127,7 +128,8 @@ class Capture:
             raise ValueError("layers is empty; name some, or pass layers='relu'.")
         self._outputs = {name for name in chosen if name in modules}
         self._wanted = None
-        tape = self._run(self.batch)
+        with first_run(self.batch, self.n_samples):
+            tape = self._run(self.batch)
         self._outputs -= {base for base, _ in tape.found}
         relus = [base for base in tape.layers if base not in self._outputs]
         unknown = [name for name in chosen if name not in tape.layers]
@@ -209,8 +211,9 @@ def no_relu_message(modules):
     return (
         "The network has no ReLU call"
         + (f"; its activations are {', '.join(others)}" if others else "")
-        + ". Name the modules to look at in layers=[...]; where their outputs can be "
-        "negative, and there is the choice, with compression='pca'."
+        + " (torch.maximum and torch.where are not known as ReLUs). Name the modules to "
+        "look at in layers=[...]. NMF needs their outputs to be non-negative; for others, "
+        "use compression='pca' of layer_profile or of a detector's ActivationNonlinearity."
     )
 
 

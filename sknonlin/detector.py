@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
+from sknonlin._cautions import warn_of_few_samples, warn_of_misfit
 from sknonlin._labels import positions
 from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._network_answers import NetworkAnswersMixin
@@ -27,6 +28,7 @@ from sknonlin._sample_cones import CONE_RANKS, SampleCones
 from sknonlin._sample_scoring import SampleScoringMixin
 from sknonlin._training import (
     check_estimator_kind,
+    check_owners,
     trained,
     validate_samples,
     wraps,
@@ -59,7 +61,8 @@ class MemorizationDetector(
         or scikit-learn's ``MLPClassifier``, which are cloned and trained; or one of
         them, already trained, in a :class:`~sklearn.frozen.FrozenEstimator`. None makes
         a small ReLU network, sized for the data. Give a skorch net its module as a class:
-        a module that is an object keeps its weights when it is cloned.
+        a module that is an object keeps its weights when it is cloned, and what was
+        trained once is trained on.
     nonlinearity : ActivationNonlinearity, default=None
         Template of the ranks, the compression and their settings; its ``by_class``,
         ``n_jobs``, ``working_memory`` and ``random_state`` are not used. Searches over
@@ -144,8 +147,10 @@ class MemorizationDetector(
     sample has no cone to score it by, and that sample scores high.
 
     The score compares networks of one architecture that fit their labels: one that is
-    still untrained has scores as high as one that memorized. It needs ten samples or
-    more of every class; with one of each, all errors are 0, and it warns.
+    still untrained has scores as high as one that memorized. ``fit`` warns where the
+    network fits no more than half of the labels of the batches, every class counting
+    alike. The score needs ten samples or more of every class; ``fit`` warns where most
+    have fewer than five. With one of each, all errors are 0.
 
     References
     ----------
@@ -158,13 +163,14 @@ class MemorizationDetector(
     >>> from sklearn.datasets import load_digits
     >>> from sknonlin import MemorizationDetector
     >>> X, y = load_digits(return_X_y=True)
+    >>> X, y = X[:400], y[:400]  # so few that it fits random labels, too
     >>> learned = MemorizationDetector(random_state=0).fit(X, y)
     >>> random_labels = np.random.default_rng(0).permutation(y)
     >>> memorized = MemorizationDetector(random_state=0).fit(X, random_labels)
     >>> learned.memorization_score_ < memorized.memorization_score_
     True
     >>> learned.transform(X).shape
-    (1797, 2)
+    (400, 2)
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -243,6 +249,13 @@ class MemorizationDetector(
             If ``estimator`` is not such a network.
         NotFittedError
             If a frozen one is not fitted.
+
+        Warns
+        -----
+        UserWarning
+            Where the scores would say little: the network fits no more than half of its
+            training labels, or most classes have fewer than five samples; or where a
+            skorch net's module is an object that is trained already.
         """
         self._validate_params()
         check_estimator_kind(self.estimator)
@@ -257,8 +270,11 @@ class MemorizationDetector(
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         routed = process_routing(self, "fit", **params).get("estimator", {})
         self.estimator_, self.classes_ = trained(self, X, y, seed, routed.get("fit", {}))
+        codes = self._codes(y)
         with limited(self.working_memory):
-            self._measure(X, self._codes(y), seed)
+            self._measure(X, codes, seed)
+        warn_of_few_samples(self.classes_, codes)
+        warn_of_misfit(self.profile_)
         return self
 
     def _measure(self, X, codes, seed):
@@ -338,6 +354,27 @@ class MemorizationDetector(
             return self._profiles(X, self._codes(check_labels(X, y)))
 
     # What scikit-learn asks -------------------------------------------------------
+
+    def set_params(self, **params):
+        """Set parameters, also those of the network and of the template.
+
+        Parameters
+        ----------
+        **params : dict
+            ``estimator__lr`` is the network's, ``nonlinearity__ranks`` the template's.
+
+        Returns
+        -------
+        self : object
+            The detector.
+
+        Raises
+        ------
+        ValueError
+            If they are of a network or template that is None.
+        """
+        check_owners(self, params)
+        return super().set_params(**params)
 
     def get_metadata_routing(self):
         """Tell which metadata the network's ``fit`` takes.

@@ -324,6 +324,21 @@ def test_layers_that_are_not_there(module, layers, message):
     assert_same_state(before, module)
 
 
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (torch.zeros(5, 3), r"on 2 samples, \(3,\) of torch.float32: mat1.*takes\."),
+        (torch.zeros(5, 4, dtype=int), r"\(4,\) of torch.int64: .*X.astype\('float32'\)"),
+    ],
+)
+def test_samples_that_the_network_does_not_take(X, message):
+    module = seeded(mlp)
+    before = state_of(module)
+    with pytest.raises(ValueError, match=message):
+        captured(module, X[:2]).__enter__()
+    assert_same_state(before, module)
+
+
 class Excited(nn.Module):
     """Squeeze and excitation: a linear map between a convolution and its ReLU."""
 

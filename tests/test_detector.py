@@ -2,6 +2,7 @@
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -25,6 +26,7 @@ from sknonlin.datasets import make_noisy_labels
 from tests.architectures import ResNet, TwoInputs, mlp, seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+barely_trained = pytest.mark.filterwarnings("ignore:The network fits")
 FAST = ActivationNonlinearity(ranks=[1, 2, 4])
 
 
@@ -171,6 +173,7 @@ class CountedNet(NeuralNetClassifier):
         return super().fit(X, y, **params)
 
 
+@barely_trained
 def test_grid_over_ranks_trains_once_for_each_fold(digits, tmp_path):
     X, y = digits
     settings = {"module__n_inputs": 64, "module__n_classes": 10, "max_epochs": 2}
@@ -188,6 +191,7 @@ def test_grid_over_ranks_trains_once_for_each_fold(digits, tmp_path):
     assert len(COUNTED) == 2 + 2 * 2 - (2 if net.lr == 0.01 else 0)
 
 
+@barely_trained
 def test_grid_over_the_networks_own_parameters(digits):
     X, y = digits
     grid = {"estimator__module__width": [4, 32], "estimator__lr": [0.01]}
@@ -197,6 +201,7 @@ def test_grid_over_the_networks_own_parameters(digits):
     assert widths == (2, 10, 3)
 
 
+@barely_trained
 @pytest.mark.parametrize("kind", ["skorch", "sklearn"])
 def test_frozen_network_is_not_trained_again(digits, kind):
     X, y = digits
@@ -229,6 +234,7 @@ def test_binary_network(digits):
     assert found.profile_.accuracy.min() > 0.8
 
 
+@barely_trained
 def test_images_and_residual_networks(digits):
     X, y = digits
     X = X.reshape(-1, 1, 8, 8)[:150]
@@ -241,6 +247,7 @@ def test_images_and_residual_networks(digits):
     assert found.layer_names_[1:3] == ["layer1.relu", "layer1.relu:2"]
 
 
+@barely_trained
 def test_inputs_that_only_skorch_takes(digits):
     X, y = digits
     parts = {"left": X[:, :4], "right": X[:, 4:8]}
@@ -260,6 +267,14 @@ class TupleLoss(nn.CrossEntropyLoss):
         return super().forward(output[0], target)
 
 
+def test_whole_numbers_for_an_mlp(digits):
+    X, y = (16 * digits[0]).astype(int), digits[1]
+    found = detector(MLPClassifier((32,), max_iter=60)).fit(X, y)
+    floats = found.score_samples(X.astype(float), y)
+    np.testing.assert_array_equal(found.score_samples(X, y), floats)
+    assert "input" in found.layer_weights_
+
+
 def test_named_layers(digits):
     X, y = digits
     found = detector(layers=["3"]).fit(X, y)
@@ -268,6 +283,7 @@ def test_named_layers(digits):
     np.testing.assert_allclose(whole.transform(X)[:, 1:], found.transform(X), atol=1e-5)
 
 
+@barely_trained
 @pytest.mark.parametrize("kind", ["skorch", "sklearn", None])
 def test_dump_and_load(digits, tmp_path, kind):
     X, y = digits
@@ -284,6 +300,7 @@ def test_dump_and_load(digits, tmp_path, kind):
     assert clone(loaded).fit(X, y).memorization_score_ == found.memorization_score_
 
 
+@barely_trained
 def test_metadata_reaches_the_network(digits):
     X, y = digits
     weight = np.where(y < 5, 1.0, 1e-8)
@@ -299,6 +316,11 @@ def test_metadata_reaches_the_network(digits):
     ("estimator", "error", "message"),
     [
         (LogisticRegression(), TypeError, "estimator is a LogisticRegression"),
+        (
+            make_pipeline(StandardScaler(), MLPClassifier()),
+            TypeError,
+            r"make_pipeline\(scaler, MemorizationDetector\(network\)\)",
+        ),
         (seeded(mlp), TypeError, r"Wrap the module.*layer_profile"),
         (FrozenEstimator(seeded(mlp)), TypeError, r"Wrap the module.*layer_profile"),
         (NeuralNetRegressor(mlp), TypeError, "estimator is a NeuralNetRegressor"),
@@ -341,6 +363,8 @@ def test_bad_samples(fitted, digits):
         fitted.score_samples(X, y[:3])
     with pytest.raises(ValueError, match=r"does not know: \[12\]"):
         detector(FrozenEstimator(fitted.estimator_)).fit(X, np.where(y == 2, 12, y))
+    with pytest.raises(ValueError, match=r"failed on 2 samples, \(50,\)"):
+        detector(FrozenEstimator(fitted.estimator_)).fit(X[:, :50], y)
     with pytest.raises(ValueError, match="contains NaN"):
         fitted.transform(np.full((3, 64), np.nan, dtype=np.float32))
 
@@ -355,6 +379,7 @@ def test_network_with_more_outputs_than_classes(digits):
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 
 
+@barely_trained
 def test_memory_without_a_seed(digits, tmp_path):
     net = CountedNet(
         mlp, module__n_inputs=64, module__n_classes=10, criterion=nn.CrossEntropyLoss
@@ -375,6 +400,78 @@ def test_frozen_network_keeps_its_mode(digits):
     found.predict(X)
     found.transform(X)
     assert all(module.training for module in net.module_.modules())
+
+
+def test_a_network_that_does_not_fit_its_labels(digits):
+    X, y = digits
+    untrained = skorch_net(max_epochs=0)
+    with pytest.warns(UserWarning, match=r"fits 0\.[01]\d of its") as caught:
+        found = detector(untrained).fit(X, y)
+    assert caught[0].filename == __file__
+    assert found.memorization_score_ > 0.5
+    # Of two classes, one that always gives the same answer fits half, and 0.9 of these.
+    rare = np.arange(400) % 10 == 0
+    with pytest.warns(UserWarning, match=r"fits 0\.50 of its"):
+        detector(skorch_net(max_epochs=0, module__n_classes=2), n_batches=2).fit(
+            X * 0, rare
+        )
+
+
+def test_frames_train_a_skorch_net(digits):
+    X, y = digits  # pandas hands out arrays that are not writable, of which torch warns
+    found = detector().fit(pd.DataFrame(X).add_prefix("x"), y)
+    assert found.n_features_in_ == 64
+
+
+def test_a_network_stopped_early_at_wrong_labels(digits):
+    X, y = digits
+    noisy = make_noisy_labels(y, 0.4, 0)
+    found = detector().fit(X, noisy)  # and does not warn
+    assert 0.5 < found.score(X, noisy) < 0.75
+
+
+def test_a_module_that_was_trained_already(digits):
+    X, y = digits
+    net = NeuralNetClassifier(
+        seeded(mlp, 64, 32, 10),
+        criterion=nn.CrossEntropyLoss,
+        max_epochs=8,
+        lr=0.01,
+        optimizer=torch.optim.Adam,
+        train_split=None,
+        verbose=0,
+    )
+    detector(net).fit(X, y)  # its first training
+    seeded(net.fit, X, y)
+    with pytest.warns(UserWarning, match=r"goes on.*FrozenEstimator") as caught:
+        detector(net).fit(X, y)
+    assert caught[0].filename == __file__
+    detector(FrozenEstimator(net)).fit(X, y)
+    detector(seeded(skorch_net().fit, X, y)).fit(X, y)  # given as a class
+
+
+def test_parameters_of_parts_that_are_none():
+    found = MemorizationDetector()
+    with pytest.raises(ValueError, match=r"None.*nonlinearity=ActivationNonlinearity\(\)"):
+        found.set_params(nonlinearity__ranks=[1, 2])
+    with pytest.raises(ValueError, match="'estimator__lr' is a parameter of estimator"):
+        found.set_params(estimator__lr=0.1)
+    found.set_params(nonlinearity__ranks=[1, 2], nonlinearity=ActivationNonlinearity())
+    assert clone(found).nonlinearity.ranks == [1, 2]
+    with pytest.raises(ValueError, match="Invalid parameter 'other'"):
+        found.set_params(other__ranks=[1])
+
+
+def test_classes_with_few_samples(digits):
+    X, y = digits
+    few = np.concatenate([np.flatnonzero(y == digit)[:4] for digit in range(10)])
+    names = np.array([f"d{i}" for i in range(10)])
+    message = r"10 of 10 classes.*\('d0', 'd1', 'd2', 'd3', 'd4' and 5 more\)"
+    with pytest.warns(UserWarning, match=message) as caught:
+        detector(skorch_net(max_epochs=40)).fit(X[few], names[y[few]])
+    assert caught[0].filename == __file__
+    half = np.r_[few[:20], np.flatnonzero(y > 4)]  # five of ten
+    detector(skorch_net(max_epochs=20)).fit(X[half], y[half])
 
 
 def test_too_few_samples_to_tell():

@@ -19,6 +19,7 @@ PAGES = {
     "rank_curves": r"\(10, 5\).*\(2, 10, 5\)",
     "memorization": r"\['relu1', 'relu2'\].*accuracy",
     "label_errors": r"",  # none
+    "early_stopping": r"epochs; 0\.9\d of the true labels",
     "scale": r"\[-0\.\d+ +-0\.\d+\]",
     "parameters": r"score 0\.[2-6]\d.*score (0\.[6-9]\d|1\.0)",
 }
@@ -35,6 +36,13 @@ def test_the_code_of_a_page_runs(page, capsys, tmp_path, monkeypatch):
         runpy.run_path("page.py", run_name="__main__")
     assert re.search(PAGES[page], capsys.readouterr().out, re.DOTALL)
     plt.close("all")
+
+
+@pytest.mark.parametrize("page", ["README.md", "doc/install.md"])
+def test_torch_is_installed_first_as_constrained(page):
+    constraints = (ROOT / "tests" / "constraints.txt").read_text().splitlines()
+    (version,) = re.findall(r"torch==[\d.]+", (ROOT / page).read_text())
+    assert version in constraints
 
 
 @pytest.mark.parametrize(

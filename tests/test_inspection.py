@@ -29,6 +29,7 @@ from tests.architectures import mlp, seeded
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+pytestmark = pytest.mark.filterwarnings("ignore:The network fits")  # a short training
 RANKS = np.array([1, 2, 4, 8])
 
 
@@ -143,6 +144,37 @@ def test_layers_by_name_and_by_place(layer, position):
     display = RankCurveDisplay.from_profile(profile, layer=layer)
     np.testing.assert_array_equal(display.curves, profile.errors[position])
     assert display.name == f"layer {profile.layer_names[position]}"
+
+
+def test_the_title_tells_which_layer_was_taken():
+    display = RankCurveDisplay.from_profile(profile_of()).plot()
+    assert display.ax_.get_title() == "layer relu2, the last of 2"
+    ax = plt.figure().add_subplot()
+    for profile, layer in [(profile_of(), 1), (profile_of(["1"]), None)]:
+        shown = RankCurveDisplay.from_profile(profile, layer=layer)
+        assert shown.plot().ax_.get_title() == ""
+    assert display.plot(ax).ax_.get_title() == ""
+
+
+def test_the_legend_shows_the_area_with_its_line():
+    def patches(display):
+        return len(display.ax_.get_legend().findobj(mpl.patches.Rectangle))
+
+    display = RankCurveDisplay.from_profile(profile_of())
+    with_area = patches(display.plot())
+    assert patches(display.plot(fill=False)) == with_area - 1
+    assert patches(display.plot(band=None)) == with_area - 1
+    assert legend_of(display) == [f"layer relu2, area {display.area:.3f}"]
+
+
+def test_legends_above_are_no_wider_than_the_figure():
+    profiles = {f"a rather long name {i}": profile_of(seed=i) for i in range(4)}
+    ax = LayerProfileDisplay.from_profile(profiles, curve="both").plot().ax_
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y0 > ax.get_window_extent().y1
+    assert legend.width < ax.figure.bbox.width
+    assert ax.get_window_extent().width > 0.8 * ax.figure.bbox.width
 
 
 def test_quantiles_names_and_plain_lines():
@@ -542,7 +574,7 @@ def test_training_of_a_net(net):
         display.best_.get_offsets(), [[display.best_epoch, scores.max()]]
     )
     assert display.ax_.get_xlabel() == "epoch"
-    assert display.ax_.get_ylabel() == "score of the weakest layer"
+    assert display.ax_.get_ylabel() == "score"
     assert legend_of(display) == [
         "nmf_auc",
         f"nmf_auc, best at epoch {display.best_epoch}",
@@ -581,7 +613,7 @@ def test_layers_and_metrics(net):
     assert display.lines_["train_loss"].axes is display.twin_ax_
     assert display.lines_["valid_acc"].axes is display.ax_
     assert display.twin_ax_.get_ylabel() == "train_loss"
-    assert display.ax_.get_ylabel() == "score of the weakest layer, valid_acc"
+    assert display.ax_.get_ylabel() == "score, valid_acc"
     assert {"layer 1", "layer 3", *metrics} < set(legend_of(display))
     lines = [*display.ax_.lines, *display.twin_ax_.lines]
     assert len({line.get_color() for line in lines}) == 5
@@ -599,6 +631,14 @@ def history_of(scores, **columns):
         for row, value in zip(rows, values, strict=True):
             row[column] = value
     return rows
+
+
+def test_all_epochs_are_marked_where_they_are_not_many():
+    marks = {
+        n: TrainingDisplay.from_history(history_of([0.5] * n)).plot().line_.get_markevery()
+        for n in (3, 40, 48, 120)
+    }
+    assert marks == {3: 1, 40: 1, 48: 4, 120: 10}
 
 
 @pytest.mark.parametrize(

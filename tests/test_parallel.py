@@ -26,6 +26,7 @@ from sknonlin._replicas import Replicas
 from sknonlin.metrics import memorization_scorer
 from tests.architectures import ResNet, mlp, seeded
 
+pytestmark = pytest.mark.filterwarnings("ignore:The network fits")  # trained a little
 BACKENDS = ["threading", "loky", "dask"]
 
 

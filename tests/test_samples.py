@@ -186,6 +186,7 @@ def test_a_hundred_classes():
     assert (report["suggested"].to_numpy() == y[report["index"]]).mean() > 0.95
 
 
+@pytest.mark.filterwarnings("ignore:The network fits")
 def test_a_network_at_chance(digits, given):
     X, y = digits
     net = skorch_net(max_epochs=1, optimizer__weight_decay=0).set_params(lr=0.0)
@@ -204,6 +205,7 @@ def test_random_labels_say_nothing(digits):
     assert 0.3 < auc < 0.7
 
 
+@pytest.mark.filterwarnings("ignore:The network fits")
 def test_feature_maps(digits, given):
     X, _ = digits
     net = seeded(ResNet)
@@ -261,6 +263,22 @@ def test_label_report(memorized, digits, given):
     wrong = (given != y)[index]
     found = report[wrong & report["flagged"]]
     assert (found["suggested"].to_numpy() == y[found["index"]]).mean() > 0.9
+
+
+@pytest.mark.parametrize("names", [["patient"], ["score"], ["centre", "index"]])
+def test_label_report_of_a_frame_keeps_its_labels(memorized, digits, given, names):
+    pd = pytest.importorskip("pandas")
+    X, _ = digits
+    labels = pd.MultiIndex.from_arrays([np.arange(600)[::-1]] * len(names), names=names)
+    frame = pd.DataFrame(X, index=labels if len(names) > 1 else labels.get_level_values(0))
+    report = memorized.label_report(frame, given)
+    pd.testing.assert_frame_equal(
+        report.reset_index(drop=True), memorized.label_report(X, given)
+    )
+    assert report.index.tolist() == frame.index[report["index"]].tolist()
+    hidden = {"score", "index"}  # by the columns
+    assert report.index.names == [None if n in hidden else n for n in names]
+    assert frame.index.names == names
 
 
 def mixture(share, seed=0, n=4000):

@@ -1,10 +1,12 @@
 """
-Grid search over ranks, one training for each fold
-==================================================
+Ranks and widths on a grid, one training for each fold
+======================================================
 
-The score depends on the grid of ranks. Which grid tells best between networks? Detector
-and ranks are parameters of one estimator, so scikit-learn's ``GridSearchCV`` searches both,
-and with ``memory=`` a network is trained once for each fold, however many ranks are tried.
+The level of the score depends on the grid of ranks and on the network, so no combination
+has the "best" score. But how far does the level move, and on which ranks do clean and wrong
+labels lie furthest apart? Detector and ranks are parameters of one estimator, so that
+scikit-learn's ``GridSearchCV`` runs them all, and with ``memory=`` a network is trained
+once for each fold, however many ranks are tried.
 """
 
 # %%
@@ -33,7 +35,8 @@ labels = {"clean": true, "noisy": make_noisy_labels(true, 0.2, random_state=0)}
 # %%
 # A grid over widths of the network and ranks of the score
 # --------------------------------------------------------
-# ``memory`` is a folder that the trained networks are kept in.
+# ``memory`` is a folder that the trained networks are kept in. ``refit=False``: the search
+# lays the scores out, and chooses none.
 folder = tempfile.TemporaryDirectory()
 detector = MemorizationDetector(
     MLPClassifier(alpha=0, batch_size=50, max_iter=60, random_state=0),

@@ -13,6 +13,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 LINES = ("-", "--", "-.", ":", (0, (8, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MANY_ENTRIES = 6  # of a legend, which with more is above the axes, not within
+LEGEND_WIDTH, HANDLE = 75, 6  # of such a legend, and of an entry's handle, in letters
 
 
 def axes_for(display, ax, **figure_settings):
@@ -108,10 +109,11 @@ def draw_curves(ax, x, curves, *, label, over, band, line_kw, band_kw):
     (line,) = ax.plot(x, mean_of_known(curves, 0), **settings)
     if band is None or len(curves) < 2:
         return line, None
+    color = line.get_color()
     settings = {
-        "color": line.get_color(),
-        "alpha": 0.25,
-        "linewidth": 0,
+        "facecolor": (color, 0.2),
+        "edgecolor": (color, 0.6),  # a band that fills the axes still has a shape
+        "linewidth": 0.8,
         "label": band_label(len(curves), over, band),
     }
     fill = ax.fill_between(x, *known_quantiles(curves, band), **settings | (band_kw or {}))
@@ -123,21 +125,43 @@ def unit_interval(ax):
     ax.set_ylim(0, max(1.02, ax.get_ylim()[1]))
 
 
-def draw_legend(ax, *others):
-    """Draw the legend of axes with the same place: lines first, every band once."""
+def draw_legend(ax, *others, above=False):
+    """Draw the legend of axes with the same place: lines first, every band once.
+
+    A line under which the area is shaded shows that. With many entries the legend is
+    above the axes anyway.
+    """
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
 
     entries, bands = [], {}
+    shades = {c.get_label(): c for each in (ax, *others) for c in each.collections}
     for each in (ax, *others):
-        for entry in zip(*each.get_legend_handles_labels(), strict=True):
-            if isinstance(entry[0], PolyCollection):
-                bands.setdefault(entry[1], []).append(entry[0])
+        for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
+            if isinstance(handle, PolyCollection):
+                bands.setdefault(label, []).append(handle)
             else:
-                entries.append(entry)
+                shade = shades.get(shade_label(label))
+                entries.append((handle if shade is None else (shade, handle), label))
     for label, fills in bands.items():
-        shared = Patch(facecolor="0.75") if len(fills) > 1 else fills[0]
+        shared = Patch(facecolor="0.85", edgecolor="0.5") if len(fills) > 1 else fills[0]
         entries.append((shared, label))
     handles, labels = [entry[0] for entry in entries], [entry[1] for entry in entries]
-    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
-    ax.legend(handles, labels, **above if len(entries) > MANY_ENTRIES else {})
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": n_columns(labels)}
+    ax.legend(handles, labels, **place if above or len(entries) > MANY_ENTRIES else {})
+
+
+def n_columns(labels):
+    """Count the columns of a legend that is no wider than a figure of usual width."""
+    for n in (3, 2):
+        n_rows = -(-len(labels) // n)
+        columns = [labels[i : i + n_rows] for i in range(0, len(labels), n_rows)]
+        letters = sum(HANDLE + max(map(len, column)) for column in columns)
+        if letters <= LEGEND_WIDTH:
+            return n
+    return 1
+
+
+def shade_label(line_label):
+    """Label of the area under a line, which is not in the legend by itself."""
+    return f"_area under {line_label}"

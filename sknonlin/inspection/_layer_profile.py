@@ -266,7 +266,8 @@ class LayerProfileDisplay:
             ylabel = AREAS["both"]
         ax.set(xlabel="layer", ylabel=ylabel)
         unit_interval(ax)
-        draw_legend(ax)
+        # The bands of accuracies can fill the axes, and leave no place within.
+        draw_legend(ax, above=ylabel != AREAS["error"])
 
 
 def named_profiles(profile, name):

@@ -13,6 +13,7 @@ from sknonlin.inspection._drawing import (
     axes_for,
     draw_curves,
     draw_legend,
+    shade_label,
     unit_interval,
     whole_number_ticks,
 )
@@ -31,7 +32,7 @@ class RankCurveDisplay:
     """Error or accuracy curve of a layer against the rank, with the area under it.
 
     Make one with :meth:`from_estimator` or :meth:`from_profile`, and draw it with
-    :meth:`plot`. The area shaded is the layer's non-linearity [1]_, and its value is in
+    :meth:`plot`. The grey area is the layer's non-linearity [1]_, and its value is in
     the legend.
 
     Parameters
@@ -46,6 +47,8 @@ class RankCurveDisplay:
         What there is a curve for.
     name : str, default=None
         Name in the legend.
+    title : str, default=None
+        Title of a new figure.
 
     Attributes
     ----------
@@ -88,12 +91,15 @@ class RankCurveDisplay:
     2
     """
 
-    def __init__(self, *, ranks, curves, curve="error", over="classes", name=None):
+    def __init__(
+        self, *, ranks, curves, curve="error", over="classes", name=None, title=None
+    ):
         self.ranks = ranks
         self.curves = curves
         self.curve = curve
         self.over = over
         self.name = name
+        self.title = title
 
     @property
     def area(self):
@@ -164,7 +170,7 @@ class RankCurveDisplay:
             As :func:`~sknonlin.layer_profile` returns it.
         layer : str or int, default=None
             Name of the layer, or its place in the order of calls, from 0; None: the
-            last one.
+            last one, which the title of a new figure then says.
         curve : {"error", "accuracy"}, default="error"
             Which curve.
         over : {"classes", "batches"}, default=None
@@ -187,7 +193,9 @@ class RankCurveDisplay:
             If it has no such layer or curve.
         """
         check_profile(profile, "For an estimator, use from_estimator.")
-        position = layer_position(profile.layer_names, layer)
+        names = profile.layer_names
+        position = layer_position(names, layer)
+        last = f"layer {names[-1]}, the last of {len(names)}"
         if over is None:
             over = "classes" if len(profile.classes) > 1 else "batches"
         return cls(
@@ -195,7 +203,8 @@ class RankCurveDisplay:
             curves=curves_of(profile, curve, over)[position],
             curve=curve,
             over=over,
-            name=f"layer {profile.layer_names[position]}" if name is None else name,
+            name=f"layer {names[position]}" if name is None else name,
+            title=last if layer is None and len(names) > 1 else None,
         )
 
     def plot(
@@ -235,7 +244,10 @@ class RankCurveDisplay:
         ValueError
             If ``band`` is not as it should be.
         """
+        is_new = ax is None
         ax = axes_for(self, ax)
+        if is_new and self.title is not None:
+            ax.set_title(self.title)
         name = self.name if name is None else name
         area = f"area {self.area:.3f}"
         self.line_, self.band_ = draw_curves(
@@ -256,7 +268,9 @@ class RankCurveDisplay:
         return self
 
     def _shade(self, fill_kw):
-        settings = {"color": self.line_.get_color(), "alpha": 0.08, "linewidth": 0}
+        label = shade_label(self.line_.get_label())
+        # Grey, not to be taken for a band.
+        settings = {"color": "0.5", "alpha": 0.2, "linewidth": 0, "label": label}
         heights = mean_of_known(self.curves, 0)
         return self.ax_.fill_between(self.ranks, heights, **settings | (fill_kw or {}))
 

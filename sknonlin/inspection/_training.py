@@ -18,8 +18,9 @@ from sknonlin.inspection._histories import (
     values_of,
 )
 
-SCORE = "score of the weakest layer"
-N_MARKERS = 12  # along a line
+SCORE = "score"
+N_MARKERS = 12  # along a line of more epochs than
+ALL_MARKED = 40
 CONSTRAINTS = {"name": [str], "layers": ["boolean"], "metrics": ["array-like"]}
 
 
@@ -27,8 +28,10 @@ class TrainingDisplay:
     """Score of a network against the epoch of its training, and where to stop.
 
     Make one with :meth:`from_history` or :meth:`from_estimator`, and draw it with
-    :meth:`plot`. The score is that of the weakest layer, from the accuracy on compressed
-    activations [1]_; it is highest when memorization starts.
+    :meth:`plot`. The score says how much of what the weakest layer gets right many
+    samples share [1]_, and how few answers change
+    (:class:`~sknonlin.callbacks.NonlinearityMonitor` has it in full); it is highest when
+    memorization starts.
 
     Parameters
     ----------
@@ -215,7 +218,8 @@ class TrainingDisplay:
     def _draw(self, ax, values, label, settings):
         known = ~np.isnan(values)
         style = next_style(*with_twins(self.ax_)) | {"label": label} | settings
-        every = max(1, int(known.sum()) // N_MARKERS)
+        n_known = int(known.sum())
+        every = 1 if n_known <= ALL_MARKED else n_known // N_MARKERS
         (line,) = ax.plot(self.epochs[known], values[known], markevery=every, **style)
         return line
 
