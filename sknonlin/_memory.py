@@ -7,8 +7,9 @@ parameter, or else of :func:`sklearn.config_context`. On a GPU, it is what is fr
 import ctypes
 import math
 import mmap
+import os
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from numbers import Real
 
 import numpy as np
@@ -18,6 +19,10 @@ from sklearn.utils._param_validation import Interval
 
 MEBIBYTE = 2**20
 WORKING_MEMORY_CONSTRAINT = [Interval(Real, 0, None, closed="neither"), None]
+# Options of glibc's malloc, and values: its defaults, and the largest that it takes.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD = 128 * 2**10, 32 * 2**20
+KEPT_BYTES = 2**28
 SHARE_OF_FREE = 0.8  # of a GPU's free memory
 
 
@@ -42,16 +47,41 @@ def affordable(item_bytes, *, share=1.0, most=math.inf, device="cpu"):
     return int(max(1, min(most, share * free_bytes(device) // max(1, item_bytes))))
 
 
+def glibc(name):
+    """Return a function of glibc, or None where there is none."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
 def trim():
     """Return freed memory to the system.
 
     glibc keeps what lies between pieces in use, and can seldom use it again for blocks
     that are aligned as torch's are.
     """
-    if sys.platform == "linux":
-        release = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if release is not None:
-            release(0)
+    release = glibc("malloc_trim")
+    if release is not None:
+        release(0)
+
+
+@contextmanager
+def freed_memory_kept():
+    """Keep freed memory for the block, where the process was told to return it at once.
+
+    Dask tells its workers so, by ``MALLOC_TRIM_THRESHOLD_``: each temporary array is then
+    fetched from the system page by page, which takes longer than to compute it.
+    """
+    threshold, set_option = os.environ.get("MALLOC_TRIM_THRESHOLD_"), glibc("mallopt")
+    if threshold is None or set_option is None:
+        yield
+        return
+    set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
+    set_option(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+    try:
+        yield
+    finally:
+        set_option(M_TRIM_THRESHOLD, int(threshold))
+        set_option(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        trim()
 
 
 def in_parts(function, n, step):

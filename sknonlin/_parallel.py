@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from sknonlin._arrays import full_precision
-from sknonlin._memory import affordable
+from sknonlin._memory import affordable, freed_memory_kept
 
 MAX_LOADED = 4  # shared values that a worker process keeps
 loaded = OrderedDict()
@@ -59,7 +59,7 @@ def call(function, n_threads, keys, args, *shared):
         value if key is None else unpickled(key, value)
         for key, value in zip(keys, shared, strict=True)
     ]
-    with full_precision():
+    with full_precision(), freed_memory_kept():
         return function(*(values[a.number] if isinstance(a, Place) else a for a in args))
 
 

@@ -1,12 +1,15 @@
 """The forward passes that a profile is made of, and what workers do with one."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
+from sknonlin._layout import Layout
 from sknonlin._memory import affordable, in_parts
 from sknonlin._networks import moved, part_of
+from sknonlin._path_steps import rows_that_fit
 from sknonlin._replays import Pass
 from sknonlin._replicas import Replicas
 from sknonlin.activations import Capture, pass_samples
@@ -52,6 +55,26 @@ def affordable_samples(capture):
         device=capture.network.device,
     )
     return pass_samples(capture, elements)
+
+
+def with_rows_that_fit(compression, ranks, capture):
+    """Return a compression that learns from no more rows than there is memory for."""
+    if not hasattr(compression, "max_rows"):
+        return compression
+    n_units = max((units for _, units in matrix_shapes(capture)), default=1)
+    network = capture.network
+    n_rows = rows_that_fit(
+        compression.max_rows, n_units, ranks, network.dtype, network.device
+    )
+    return replace(compression, max_rows=n_rows)
+
+
+def matrix_shapes(capture):
+    """Positions and units of every layer whose samples have an axis."""
+    for layer in capture.listed.values():
+        layout = Layout.of(layer, capture.n_samples)
+        if layout is not None:
+            yield layout.rows(torch.empty(layer.shape, device="meta")).shape[1:]
 
 
 def count_groups(passes, max_samples, n_workers):

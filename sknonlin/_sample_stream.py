@@ -16,7 +16,7 @@ from sknonlin.activations import Capture, pass_samples
 N_LISTED = 2  # samples that the layers are listed with
 CACHED_ELEMENTS = 2**22  # activations of a pass that stay in a processor's cache
 MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
-BLOCKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
+BLOCKS_PER_WORKER = 8  # at least, so that none waits long for the last ones
 BLOCKS_AT_ONCE = 3  # that a worker has: one it works on, the others waiting
 # Shares of the working memory, of which the rest is for what is not counted.
 PASS_SHARE, BLOCK_SHARE = 0.2, 0.3
@@ -148,7 +148,8 @@ class SampleStream:
         n_pass = min(self.n_pass, max(MIN_PASS, -(-n_samples // MIN_PASSES)))
         n_block = self.n_block
         if self.workers.count > 1:
-            n_block = min(n_block, n_samples // (BLOCKS_PER_WORKER * self.workers.count))
+            share = -(-n_samples // (BLOCKS_PER_WORKER * self.workers.count))
+            n_block = min(n_block, -(-share // n_pass) * n_pass)
         return n_pass, max(1, n_block // n_pass) * n_pass
 
     def run(self, index, finish, codes=None, *, predict=False, description=None):

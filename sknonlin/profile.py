@@ -12,7 +12,6 @@ from skorch.dataset import get_len
 
 from sknonlin._labels import as_labels
 from sknonlin._layer_profile import LayerProfile
-from sknonlin._layout import Layout
 from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._networks import as_arrays, as_network
 from sknonlin._parallel import Workers
@@ -20,7 +19,9 @@ from sknonlin._profile_passes import (
     Curves,
     PassMeasurer,
     make_tasks,
+    matrix_shapes,
     measure_pass,
+    with_rows_that_fit,
 )
 from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin._replays import PassSettings
@@ -115,15 +116,10 @@ def listed_ranks(ranks, capture, batch_size):
     """Ranks as given, or those of the automatic grid that the layers have room for."""
     if not isinstance(ranks, str):
         return check_ranks(ranks)
-    room = 1
-    for layer in capture.listed.values():
-        layout = Layout.of(layer, capture.n_samples)
-        if layout is not None:
-            _, n_positions, n_units = layout.rows(
-                torch.empty(layer.shape, device="meta")
-            ).shape
-            room = max(room, min(batch_size * n_positions, n_units))
-    return auto_ranks(room)
+    room = max(
+        (min(batch_size * n, units) for n, units in matrix_shapes(capture)), default=1
+    )
+    return auto_ranks(max(1, room))
 
 
 def check_labels(X, y):
@@ -179,6 +175,7 @@ def profile_network(
             if network.codes(capture.output) is not None:
                 columns = network.encode(y, capture.output)
             ranks = listed_ranks(scorer.ranks, capture, batch_size)
+            compression = with_rows_that_fit(compression, ranks, capture)
             tasks = make_tasks(capture, batches, workers.count, cumulative=cumulative)
         measurer = PassMeasurer(
             Replicas(network, workers.count if workers.in_process else 1),

@@ -271,9 +271,9 @@ def page(trained, areas):
         "Test accuracy, on the true labels.\n",
         trained_table(trained),
         "## Which reading tells p\n",
-        "Spearman's rank correlation with p; with two networks to every p, 0.990 is the "
-        "most there can be, with three 0.988. Steps: how often, from one p to the next, "
-        "all seeds are above all seeds before, which is easier with fewer of them.\n",
+        "Spearman's rank correlation with p; 0.988 is the most there can be with three "
+        "networks to every p. Steps: how often, from one p to the next, all seeds are "
+        "above all seeds before.\n",
         detection_table(detection(found, found.columns), found.columns),
         "## How far the accuracy AUC falls\n",
         "The network's accuracy AUC (mean of its layers) at p = 0 and at p = 1, mean of "
