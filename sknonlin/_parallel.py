@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from sknonlin._arrays import full_precision
 from sknonlin._memory import affordable, freed_memory_kept
 
+SENT_BYTES = 2**22  # of samples in a task that goes to another process, about
 MAX_LOADED = 4  # shared values that a worker process keeps
 loaded = OrderedDict()
 

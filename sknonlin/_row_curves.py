@@ -14,8 +14,8 @@ from sknonlin._arrays import (
     in_full_precision,
 )
 from sknonlin._cone import unit_rows
-from sknonlin._memory import file_mapping, in_parts, release_pages
-from sknonlin._parallel import Workers
+from sknonlin._memory import affordable, file_mapping, in_parts, release_pages
+from sknonlin._parallel import SENT_BYTES, Workers
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,22 @@ class RowResiduals:
         """
         n_cones = self.n_cones if codes is None else 1
         residuals = X.new_empty(len(X), n_cones, len(self.components))
-        for j, cones in enumerate(self.components):
-            for i, H in enumerate(cones.to(X)):
-                chosen = slice(None) if codes is None else (codes == i).to(X.device)
-                left = self.compression.residuals(X[chosen], H)
-                residuals[chosen, i if codes is None else 0, j] = left
+        for i, chosen in self.rows_of_cones(X, codes):
+            rows, column = X[chosen], i if codes is None else 0
+            for j, cones in enumerate(self.components):
+                left = self.compression.residuals(rows, cones[i].to(X))
+                residuals[chosen, column, j] = left
         return residuals.clamp_(max=1)
+
+    def rows_of_cones(self, X, codes=None):
+        """Yield every cone that rows are held against, and which: all, or its class's."""
+        if codes is None:
+            yield from ((i, slice(None)) for i in range(self.n_cones))
+            return
+        codes = codes.cpu()
+        present, counts = codes.unique(return_counts=True)
+        order = codes.argsort(stable=True).to(X.device)
+        yield from zip(present.tolist(), order.split(counts.tolist()), strict=True)
 
     def areas(self, X, codes=None):
         """Areas (m, n_cones) under the curves of :meth:`residuals`."""
@@ -106,9 +116,9 @@ class RowApproximations(RowResiduals):
         if codes is None and self.n_cones > 1:
             codes = self.areas(X).argmin(1)
         result = torch.empty_like(X)
-        for i, H in enumerate(self.components[self.position].to(X)):
-            chosen = slice(None) if codes is None else (codes == i).to(X.device)
-            part = self.compression.approximate(X[chosen], H)
+        cones = self.components[self.position].to(X)
+        for i, chosen in self.rows_of_cones(X, codes):
+            part = self.compression.approximate(X[chosen], cones[i])
             result[chosen] = part * norm[chosen] * largest[chosen]
         return result
 
@@ -149,6 +159,9 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
     with Workers(n_jobs, verbose) as workers:
         stack = MatrixStack(X, task.device, float16=torch.float64)
         step = min(stack.step(task.width), -(-n // workers.count))
+        if not workers.in_process:
+            row_bytes = stack.q * stack.dtype.itemsize
+            step = min(step, affordable(row_bytes, most=SENT_BYTES // row_bytes))
         parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
         if workers.in_process:
             components = [H.to(stack.dtype).to(stack.device) for H in task.components]

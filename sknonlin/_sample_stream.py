@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from sknonlin._memory import affordable, in_parts
 from sknonlin._networks import moved, part_of
+from sknonlin._parallel import SENT_BYTES
 from sknonlin._replicas import Replicas
 from sknonlin._sample_features import sample_keys
 from sknonlin.activations import Capture, pass_samples
@@ -132,6 +133,8 @@ class SampleStream:
             share=BLOCK_SHARE,
             most=pass_samples(capture),
         )
+        if not self.workers.in_process:
+            self.n_block = min(self.n_block, max(1, int(SENT_BYTES / max(1, input_bytes))))
         device = self.network.device
         most = affordable(HELD_IN_PASS * itemsize, share=PASS_SHARE, device=device)
         self.n_pass = pass_samples(capture, most)

@@ -20,7 +20,7 @@ PAGES = {
     "memorization": r"\['relu1', 'relu2'\].*accuracy",
     "label_errors": r"",  # none
     "early_stopping": r"epochs; 0\.9\d of the true labels",
-    "scale": r"\[-0\.\d+ +-0\.\d+\]",
+    "scale": r"\[0\.\d+ +0\.\d+\]",
     "parameters": r"score 0\.[2-6]\d.*score (0\.[6-9]\d|1\.0)",
 }
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)

@@ -9,7 +9,7 @@ from joblib import parallel_config
 from scipy import sparse
 from sklearn import config_context
 
-from sknonlin import ActivationNonlinearity, nmf_path
+from sknonlin import ActivationNonlinearity, _memory, nmf_path
 from sknonlin._arrays import PRODUCTS, MatrixStack
 from sknonlin._class_stacks import class_groups
 from sknonlin._cone import unit_rows
@@ -376,3 +376,16 @@ def test_peak_stays_near_the_working_memory(tmp_path):
     peaks = [float(line) for line in run.stdout.split()]
     assert len(peaks) == 4
     assert max(peaks) < 1.6 * 64
+
+
+def test_options_of_malloc_are_set_for_a_block_and_restored(monkeypatch):
+    calls = []
+    monkeypatch.setattr(_memory, "glibc", lambda name: lambda *args: calls.append(args))
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    with _memory.freed_memory_kept():
+        assert not calls
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as Dask does
+    with _memory.freed_memory_kept():
+        assert dict(calls) == {-1: 2**28, -3: 2**25}
+    assert dict(calls[2:4]) == {-1: 65536, -3: 2**17}
+    assert calls[4] == (0,)
