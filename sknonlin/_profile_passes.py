@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from sklearn import get_config
 
 from sknonlin._layout import Layout
-from sknonlin._memory import affordable, in_parts
+from sknonlin._memory import affordable, in_parts, limited
 from sknonlin._networks import moved, part_of
 from sknonlin._path_steps import rows_that_fit
 from sknonlin._replays import Pass
@@ -16,6 +17,7 @@ from sknonlin.activations import Capture, pass_samples
 
 # Share of the working memory for the activations of a pass, and what is held for each.
 PASS_SHARE, HELD_IN_PASS = 0.5, 4
+LEARNING_SHARE = 0.4  # of it, for what learns from them
 TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
 
 
@@ -57,15 +59,21 @@ def affordable_samples(capture):
     return pass_samples(capture, elements)
 
 
+def learning_memory():
+    """Context of the memory that is left for learning from a pass's activations."""
+    return limited(LEARNING_SHARE * get_config()["working_memory"])
+
+
 def with_rows_that_fit(compression, ranks, capture):
     """Return a compression that learns from no more rows than there is memory for."""
     if not hasattr(compression, "max_rows"):
         return compression
     n_units = max((units for _, units in matrix_shapes(capture)), default=1)
     network = capture.network
-    n_rows = rows_that_fit(
-        compression.max_rows, n_units, ranks, network.dtype, network.device
-    )
+    with learning_memory():
+        n_rows = rows_that_fit(
+            compression.max_rows, n_units, ranks, network.dtype, network.device
+        )
     return replace(compression, max_rows=n_rows)
 
 
@@ -167,8 +175,9 @@ class PassMeasurer:
                 layers = [name for name in layers if name not in skip]
             with Capture(network, layers, listed, self.n_listed, skip) as capture:
                 samples = moved(samples, network.device)
-                one_pass = Pass(capture, samples, codes, self.settings)
-                return one_pass.accuracy, self._curves(one_pass)
+                with learning_memory():
+                    one_pass = Pass(capture, samples, codes, self.settings)
+                    return one_pass.accuracy, self._curves(one_pass)
 
     def _curves(self, one_pass):
         positions = {

@@ -85,7 +85,9 @@ class Capture:
         return self
 
     def __exit__(self, *exception):
-        return self._exit.__exit__(*exception)
+        leave, self._exit = self._exit, None  # whose contexts refer to this object
+        self._calls.on_output((), None)  # nor may what was recorded outlive it
+        return leave.__exit__(*exception)
 
     @contextmanager
     def _prepared(self):
