@@ -443,10 +443,13 @@ def refuse(error):
     raise error
 
 
-def test_a_batch_that_is_too_large_is_measured_in_groups_of_layers(network, digits):
+def test_a_batch_that_is_too_large_is_measured_in_groups_of_layers(
+    network, digits, monkeypatch
+):
     X, y = digits
     settings = {"ranks": RANKS, "batch_size": 20, "random_state": 0}
     whole = layer_profile(network, X, y, **settings)
-    small = layer_profile(network, X, y, working_memory=0.01, **settings)
+    monkeypatch.setattr("sknonlin._profile_passes.PASS_SHARE", 1e-6)
+    small = layer_profile(network, X, y, **settings)
     assert small.layer_names == whole.layer_names
     np.testing.assert_allclose(small.errors, whole.errors, atol=1e-4)
