@@ -72,7 +72,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         ``compression="pca"``, Gram matrices of the shorter axis come on top.
     n_jobs : int or None, default=None
         Number of workers that learn from the classes, and that score chunks of rows:
-        threads, or the backend of :class:`joblib.parallel_config`. None is 1 unless
+        threads, or the backend of ``joblib.parallel_config``. None is 1 unless
         that says otherwise; -1 takes all processors. The tasks on a Dask array are
         Dask's.
     verbose : int, default=0
