@@ -23,6 +23,7 @@ WORKING_MEMORY_CONSTRAINT = [Interval(Real, 0, None, closed="neither"), None]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD = 128 * 2**10, 32 * 2**20
 KEPT_BYTES = 2**28
+LITTLE = 100  # MiB of working memory below which freed memory counts too
 SHARE_OF_FREE = 0.8  # of a GPU's free memory
 
 
@@ -61,6 +62,12 @@ def trim():
     release = glibc("malloc_trim")
     if release is not None:
         release(0)
+
+
+def settle():
+    """Return freed memory to the system where there is little to work with."""
+    if get_config()["working_memory"] <= LITTLE:
+        trim()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sknonlin._cone import unit_rows
-from sknonlin._memory import affordable
+from sknonlin._memory import affordable, settle
 from sknonlin._passes import LEARNING_SHARE, Fold, Take, add
 from sknonlin._rank_path import N_FINAL_STEPS, learn_path
 from sknonlin._row_sample import checked_scale, drawn_rows, group_size
@@ -105,6 +105,7 @@ def learn_rows(X, ranks, n_ranks, solver, max_iter, tol, verbose):
     for i, (H, error, iterations) in enumerate(steps):
         components.append(unit_rows(H)[0])
         errors[:, i], n_iter[:, i] = error, iterations.cpu()
+        settle()
     return errors, components, n_iter
 
 

@@ -100,6 +100,7 @@ def learn_path(X, ranks, solver, max_iter, tol):
     for k in ranks:
         residual = torch.baddbmm(X, Zw.clamp(min=0).mT, Zh.clamp(min=0), alpha=-1)
         new_w, new_h = nndsvd(residual, k - Zh.shape[1])
+        del residual  # as large as X
         Zw, Zh = torch.cat([Zw, new_w], 1), torch.cat([Zh, new_h], 1)
         if solver.fill:
             Zw = Zw.clamp(min=0) + solver.fill * new_w.amax((1, 2), keepdim=True)

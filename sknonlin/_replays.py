@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sknonlin._arrays import MatrixStack
+from sknonlin._memory import settle
 from sknonlin._updates import FLOOR
 
 CHECK = {
@@ -81,6 +82,7 @@ class Pass:
         self.accuracy = self._accuracy(self.tape.output)
         self.matrices = {name: self._matrices(self.tape, name) for name in self.layouts}
         self.tape.activations.clear()
+        settle()
         self.errors, self.components = self._learn()
 
     def _matrices(self, tape, name):
@@ -128,6 +130,7 @@ class Pass:
             if self.settings.crossed:
                 components = [H.roll(1, 0) for H in components]
             yield name, learned[own].cpu().numpy(), components
+        settle()
 
     def _check(self, name):
         nonnegative = self.settings.compression.nonnegative
@@ -159,6 +162,7 @@ class Pass:
             _, value = self._approximation(name, X, i)
             output = self.capture.replay(self.samples, self.tape, name, value).output
             result[:, i] = self._accuracy(output)
+        settle()
         return result
 
     def cumulate(self, i):

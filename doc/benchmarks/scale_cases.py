@@ -2,8 +2,9 @@
 
     python doc/benchmarks/scale_cases.py CASE SIZE WORKING_MEMORY FOLDER
 
-Prints seconds, and the peak of resident memory above that before, as JSON. Resident
-memory counts the pages of memory maps too.
+Prints seconds, and the peak of resident memory above that before, as JSON, and how much
+of it the libraries took when they were first used. Resident memory counts the pages of
+memory maps too.
 """
 
 import json
@@ -20,6 +21,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
+from sknonlin._memory import trim
 from sknonlin.datasets import load_fashion_mnist
 
 RANKS_TO_128 = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -32,11 +34,18 @@ def resident(key="VmRSS"):
 
 
 class Watch:
-    """Seconds of named steps, and the peak of memory over all of them."""
+    """Seconds of named steps, and the peak of memory over all of them.
 
-    def __init__(self):
+    ``first_use`` does the same on little data, for what libraries load only once.
+    """
+
+    def __init__(self, first_use):
+        loaded = resident()
+        first_use()
+        trim()
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
         self.before, self.seconds = resident(), {}
+        self.libraries = self.before - loaded
 
     def step(self, name, function, *args, **kwargs):
         """Call a function and note how long it took."""
@@ -48,7 +57,12 @@ class Watch:
     def found(self, **more):
         """Return all that was measured."""
         peak = resident("VmHWM")
-        return {"seconds": self.seconds, "added": peak - self.before, "peak": peak} | more
+        return {
+            "seconds": self.seconds,
+            "added": peak - self.before,
+            "libraries": self.libraries,
+            "peak": peak,
+        } | more
 
 
 class ResNet(nn.Module):
@@ -100,11 +114,10 @@ def detect(case, size, working_memory, folder):
         verbose=0,
     ).initialize()
     X, y = X[:size].copy(), y[:size]
-    net.predict_proba(X[:200])  # what the network's libraries allocate once
     found = MemorizationDetector(
         FrozenEstimator(net), working_memory=working_memory, random_state=0
     )
-    watch = Watch()
+    watch = Watch(lambda: found.fit(X[:200], y[:200]).score_samples(X[:200], y[:200]))
     watch.step("fit", found.fit, X, y)
     watch.step("score", found.score_samples, X, y)
     return watch.found()
@@ -116,9 +129,7 @@ def profile(case, size, working_memory, folder):
     X, y = dataset.images, dataset.target
     torch.manual_seed(0)
     network = network_of(case, X, y, folder)
-    with torch.no_grad():
-        network(torch.from_numpy(X[:50]))
-    watch = Watch()
+    watch = Watch(lambda: layer_profile(network, X[:50], y[:50], ranks=[1], by_class=False))
     watch.step(
         "profile",
         layer_profile,
@@ -162,7 +173,7 @@ def memory_map(case, size, working_memory, folder):
     path = mapped_file(folder, size)
     X = np.load(path, mmap_mode="r")
     scorer = ActivationNonlinearity(working_memory=working_memory, random_state=0)
-    watch = Watch()
+    watch = Watch(lambda: scorer.fit(X[:100].copy()).transform(X[:100].copy()))
     watch.step("reading", read, path)
     watch.step("fit", scorer.fit, X)
     watch.step("transform", scorer.transform, X)
@@ -182,7 +193,7 @@ def classes(case, size, working_memory, folder):
     scorer = ActivationNonlinearity(
         by_class=True, working_memory=working_memory, random_state=0
     )
-    watch = Watch()
+    watch = Watch(lambda: scorer.fit(X[:200], y[:200]).score_samples(X[:200], y[:200]))
     watch.step("fit", scorer.fit, X, y)
     watch.step("score", scorer.score_samples, X, y)
     return watch.found()
@@ -192,7 +203,7 @@ def wide(case, size, working_memory, folder):
     """Fit and transform 4,000 rows of ``size`` units."""
     X = matrix(4000, size)
     scorer = ActivationNonlinearity(working_memory=working_memory, random_state=0)
-    watch = Watch()
+    watch = Watch(lambda: scorer.fit(X[:100]).transform(X[:100]))
     watch.step("fit", scorer.fit, X)
     watch.step("transform", scorer.transform, X)
     return watch.found()
@@ -204,7 +215,7 @@ def many_ranks(case, size, working_memory, folder):
     scorer = ActivationNonlinearity(
         RANKS_TO_128, working_memory=working_memory, random_state=0
     )
-    watch = Watch()
+    watch = Watch(lambda: scorer.fit(X[:100]).transform(X[:100]))
     watch.step("fit", scorer.fit, X)
     watch.step("transform", scorer.transform, X)
     return watch.found()
