@@ -1,6 +1,5 @@
 """Arrays in and out: NumPy, SciPy sparse and torch inputs as stacks of torch matrices."""
 
-import threading
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import wraps
@@ -11,6 +10,7 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from sknonlin._memory import affordable, file_mapping, in_parts, release_pages
+from sknonlin._process_wide import ProcessWide
 
 # Rows are brought to the device in chunks of at most this many numbers.
 CHUNK_ELEMENTS = 2**23
@@ -34,29 +34,22 @@ REMEDY = {
 
 
 PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-products_lock = threading.Lock()
-products_before = []  # settings to restore, once for every thread that is inside
 
 
 @contextmanager
-def exact_products():
-    """Matrix products of float32 in float32, without TF32 or bfloat16 inside.
-
-    The settings are the whole process's: the last thread to leave restores them.
-    """
-    with products_lock:
-        before = products_before or [[backend.fp32_precision for backend in PRODUCTS]]
-        products_before.append(before[0])
-        for backend in PRODUCTS:
-            backend.fp32_precision = "ieee"
+def precise_products():
+    """Matrix products of float32 in float32, without TF32 or bfloat16 inside."""
+    before = [backend.fp32_precision for backend in PRODUCTS]
+    for backend in PRODUCTS:
+        backend.fp32_precision = "ieee"
     try:
         yield
     finally:
-        with products_lock:
-            before = products_before.pop()
-            if not products_before:
-                for backend, precision in zip(PRODUCTS, before, strict=True):
-                    backend.fp32_precision = precision
+        for backend, precision in zip(PRODUCTS, before, strict=True):
+            backend.fp32_precision = precision
+
+
+exact_products = ProcessWide(precise_products)
 
 
 @contextmanager
@@ -67,7 +60,7 @@ def full_precision():
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 contexts.enter_context(torch.autocast(device, enabled=False))
-        contexts.enter_context(exact_products())
+        contexts.enter_context(exact_products)
         yield
 
 

@@ -91,6 +91,21 @@ def freed_memory_kept():
         trim()
 
 
+def ran_out(error):
+    """Whether an error says that a device has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(
+        error
+    )
+
+
+def empty_cache():
+    """Give back what torch keeps of GPUs' memory."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def in_parts(function, n, step):
     """Call ``function(slice)`` on parts of n items; halve those that a GPU cannot hold."""
     start = 0
@@ -98,10 +113,14 @@ def in_parts(function, n, step):
         part = slice(start, min(start + step, n))
         try:
             function(part)
-        except torch.OutOfMemoryError:
-            if step == 1:
+        except RuntimeError as error:
+            if step == 1 or not ran_out(error):
                 raise
-            torch.cuda.empty_cache()
+            halved = True
+        else:
+            halved = False
+        if halved:  # and the error is gone, which held what it happened in
+            empty_cache()
             step = -(-min(step, n - start) // 2)
             continue
         start = part.stop

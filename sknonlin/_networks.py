@@ -16,10 +16,11 @@ from skorch.utils import multi_indexing, to_device, to_tensor
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from sknonlin._labels import positions
 from sknonlin._memory import release_pages
+from sknonlin._process_wide import lock_of, random_state_kept
 
 #: What :func:`as_network` takes.
 NETWORKS = (nn.Module, NeuralNet, MLPClassifier, MLPRegressor)
@@ -61,6 +62,11 @@ class Network:
         floating = [t.dtype for t in tensors if t.is_floating_point()]
         self.dtype = floating[0] if floating else torch.float32
 
+    @property
+    def lock(self):
+        """Lock to hold while its modes or hooks are changed."""
+        return lock_of(self.module)
+
     def run(self, batch):
         """Output of the network for a batch on its device."""
         output = self.module(**batch) if isinstance(batch, Mapping) else self.module(batch)
@@ -98,7 +104,7 @@ class Network:
         if loader is None:
             X = as_arrays(X)
             parts = (
-                multi_indexing(X, index[start : start + size])
+                native(multi_indexing(X, index[start : start + size]))
                 for start in range(0, len(index), size)
             )
         else:
@@ -159,14 +165,16 @@ class SkorchNetwork(Network):
         plain = self.net.dataset is SkorchDataset and not hasattr(X, "iloc")
         if plain and not isinstance(X, Dataset):
             return None
-        settings = self.net.get_params_for("iterator_valid") | {"batch_size": size}
+        settings = self.net.get_params_for("iterator_valid")
+        settings |= {"batch_size": size, "shuffle": False, "drop_last": False}
         subset = Subset(self.net.get_dataset(X), index)
         return self.net.iterator_valid(subset, **settings)
 
     def replica(self):
         """Return a copy with the same weights, and a net that runs them."""
         twin = super().replica()
-        twin.net = copy.copy(self.net)
+        twin.net = object.__new__(type(self.net))  # a copy would pickle its weights
+        vars(twin.net).update(vars(self.net))
         modules = {name: twin.module for name in self.net._modules}
         if len(modules) > 1:
             modules = dict(twin.module.named_children())
@@ -247,14 +255,26 @@ def as_network(net):
 
 def batches_of(loader):
     """Yield samples by batches; a loader would draw from torch's random state."""
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept:
         iterator = iter(loader)
     while True:
-        with torch.random.fork_rng(devices=[]):
+        with random_state_kept:
             batch = next(iterator, None)
         if batch is None:
             return
         yield batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def native(batch):
+    """Convert samples to numbers as torch has them, in this machine's byte order."""
+    if isinstance(batch, np.ndarray) and batch.dtype.kind in "iuf":
+        dtype = np.float64 if batch.dtype.itemsize > 8 else batch.dtype.newbyteorder("=")
+        return batch.astype(dtype, copy=False)
+    if isinstance(batch, Mapping):
+        return {key: native(value) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)(native(value) for value in batch)
+    return batch
 
 
 def moved(batch, device):
@@ -274,13 +294,35 @@ def part_of(batch, part, n_samples):
     )
 
 
-def as_arrays(X):
-    """Make samples that can be indexed together: frames and lists of numbers as arrays."""
+def refuse_streams(X):
+    """Refuse what gives samples only in its own order.
+
+    Raises
+    ------
+    TypeError
+        If X is a loader or an iterable data set, or a Dask array.
+    """
     if isinstance(X, DataLoader):
         raise TypeError(
             "X is a DataLoader, whose samples cannot be chosen; pass its dataset, "
             "X.dataset."
         )
+    if isinstance(X, IterableDataset):
+        raise TypeError(
+            "X is an IterableDataset, whose samples cannot be chosen; pass a Dataset with "
+            "__getitem__ and __len__, or an array."
+        )
+    if hasattr(X, "__dask_graph__"):
+        raise TypeError(
+            "X is a Dask collection, which only ActivationNonlinearity takes; pass the "
+            "network's samples as an array, X.compute(), or a memory map where they are "
+            "too many."
+        )
+
+
+def as_arrays(X):
+    """Make samples that can be indexed together: frames and lists of numbers as arrays."""
+    refuse_streams(X)
     if hasattr(X, "iloc"):
         return X.to_numpy()
     nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)

@@ -1,19 +1,20 @@
 """Work in parallel, by joblib on the backend that is configured, or else in threads."""
 
 import itertools
+import pickle
 import sys
 import threading
 import uuid
 from collections import OrderedDict
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import cloudpickle
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 from sklearn import config_context, get_config
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from sknonlin._arrays import full_precision
@@ -21,7 +22,7 @@ from sknonlin._memory import affordable, freed_memory_kept
 
 SENT_BYTES = 2**22  # of samples in a task that goes to another process, about
 MAX_LOADED = 4  # shared values that a worker process keeps
-loaded = OrderedDict()
+loaded, loaded_lock = OrderedDict(), threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,31 @@ class Place:
 
 def unpickled(key, pickled):
     """Return a shared value in a worker process, which unpickles it once."""
-    if key not in loaded:
-        loaded[key] = cloudpickle.loads(pickled.data)
-        while len(loaded) > MAX_LOADED:
-            loaded.popitem(last=False)
-    return loaded[key]
+    with loaded_lock:  # of a worker's threads
+        if key not in loaded:
+            loaded[key] = cloudpickle.loads(pickled.data)
+            while len(loaded) > MAX_LOADED:
+                loaded.popitem(last=False)
+        loaded.move_to_end(key)
+        return loaded[key]
 
 
-def call(function, n_threads, keys, args, *shared):
-    """Run one task in a worker.
+def call(function, config, n_threads, keys, args, *shared):
+    """Run one task in a worker, under a configuration of scikit-learn.
 
-    Shared values stand in for those of the arguments that are a :class:`Place`; other
-    arguments come as one list, which Dask does not spread over the workers.
+    Shared values stand in for those of the arguments that are a :class:`Place`. In another
+    process, the arguments are a pickle.
     """
-    if n_threads is not None:
+    if n_threads is None:
+        args = pickle.loads(args)
+    else:
         torch.set_num_threads(n_threads)
     values = [
         value if key is None else unpickled(key, value)
         for key, value in zip(keys, shared, strict=True)
     ]
-    with full_precision(), freed_memory_kept():
+    # Not scikit-learn's Parallel, whose threads leave each other's warning filters behind.
+    with config_context(**config), full_precision(), freed_memory_kept():
         return function(*(values[a.number] if isinstance(a, Place) else a for a in args))
 
 
@@ -100,6 +106,12 @@ class Running:
             self._changed.wait_for(lambda: self.count == 0)
 
 
+def shown(results, description, total, *, disable):
+    """Pass results on, with a progress bar."""
+    with closing(results):
+        yield from tqdm(results, description, total, disable=disable, leave=False)
+
+
 class Workers:
     """Workers that tasks are handed to, within a ``with`` block.
 
@@ -121,6 +133,7 @@ class Workers:
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.task_bytes = task_bytes
+        self._maps = []
 
     def __enter__(self):
         self.backend = get_active_backend(prefer="threads")[0]
@@ -143,6 +156,8 @@ class Workers:
         return self
 
     def __exit__(self, *exception):
+        for results in self._maps:
+            results.close()  # those that were not read to their end
         return self._exit.__exit__(*exception)
 
     def share(self, value):
@@ -159,35 +174,42 @@ class Workers:
         return Shared(value, key)
 
     def map(self, function, items, description=None, total=None):
-        """Yield ``function(*item)`` for all items, in their order.
+        """Return an iterator of ``function(*item)`` for all items, in their order.
 
         Items are taken when workers are free, in whatever thread.
         """
-        hidden = not self.verbose
-        if self.count == 1:
-            results = (
-                function(*(a.value if isinstance(a, Shared) else a for a in item))
-                for item in items
-            )
-            yield from tqdm(results, description, total, disable=hidden, leave=False)
-            return
+        compute = self._one_by_one if self.count == 1 else self._in_parallel
+        self._maps.append(
+            shown(compute(function, items), description, total, disable=not self.verbose)
+        )
+        return self._maps[-1]
+
+    def _one_by_one(self, function, items):
+        for item in items:
+            yield function(*(a.value if isinstance(a, Shared) else a for a in item))
+
+    def _in_parallel(self, function, items):
         running = Running() if self.in_process else call
-        tasks = (self._task(running, function, item) for item in items)
+        config = get_config()
+        tasks = (self._task(running, function, config, item) for item in items)
         # Ray's backend has no generators.
         lazy = self.backend.supports_return_generator
         parallel = Parallel(
-            self.count, prefer="threads", return_as="generator" if lazy else "list"
+            self.count,
+            prefer="threads",
+            return_as="generator" if lazy else "list",
+            batch_size=1,  # joblib would take many quick tasks at once, and hold them
         )
-        results = iter(parallel(tasks))
+        results = parallel(tasks)
         try:
-            yield from tqdm(results, description, total, disable=hidden, leave=False)
+            yield from results
         finally:
             if lazy:
                 results.close()
             if self.in_process:
                 running.stop()
 
-    def _task(self, run, function, item):
+    def _task(self, run, function, config, item):
         """One task, as joblib takes it."""
         n_threads = None
         if self.in_process:
@@ -195,6 +217,8 @@ class Workers:
         shared = [argument for argument in item if isinstance(argument, Shared)]
         numbers = itertools.count()
         args = [Place(next(numbers)) if isinstance(a, Shared) else a for a in item]
+        if not self.in_process:  # as bytes: joblib writes arrays to files, which stay
+            args = cloudpickle.dumps(args)
         keys = tuple(argument.key for argument in shared)
         values = (argument.value for argument in shared)
-        return delayed(run)(function, n_threads, keys, args, *values)
+        return delayed(run)(function, config, n_threads, keys, args, *values)

@@ -11,7 +11,7 @@ from sknonlin._memory import affordable, settle
 from sknonlin._passes import LEARNING_SHARE, Fold, Take, add
 from sknonlin._rank_path import N_FINAL_STEPS, learn_path
 from sknonlin._row_sample import checked_scale, drawn_rows, group_size
-from sknonlin._updates import FLOOR, admm_update, gram
+from sknonlin._updates import FLOOR, add_products, admm_update, gram, products
 
 ROW_COPIES = 6  # of the rows that teach, and
 STATE_COPIES = 10  # of the factors, that are there at once
@@ -35,7 +35,7 @@ def cone_weights(G, F):
 
 def stack_weights(X, H):
     """Non-negative weights (b, k, n) of the rows of a stack ``X`` on the cones ``H``."""
-    return cone_weights(gram(H), torch.bmm(H, X.mT))
+    return cone_weights(gram(H), products(H, X.mT))
 
 
 def residual_energies(block, largest, components):
@@ -45,7 +45,7 @@ def residual_energies(block, largest, components):
     total, left = buffer.sum((1, 2)), []
     for cones in components:
         H = cones.to(block.device)
-        torch.baddbmm(X, stack_weights(X, H).mT, H, alpha=-1, out=buffer)
+        add_products(X, stack_weights(X, H).mT, H, alpha=-1, out=buffer)
         left.append(buffer.square_().sum((1, 2)))
     return torch.stack(left, 1), total[:, None]
 

@@ -64,17 +64,32 @@ def learning_memory():
     return limited(LEARNING_SHARE * get_config()["working_memory"])
 
 
-def with_rows_that_fit(compression, ranks, capture):
-    """Return a compression that learns from no more rows than there is memory for."""
-    if not hasattr(compression, "max_rows"):
-        return compression
-    n_units = max((units for _, units in matrix_shapes(capture)), default=1)
+def with_rows_that_fit(compression, ranks, capture, batch_size):
+    """Settle from how many rows components are learned, whatever the number of workers.
+
+    Returns
+    -------
+    compression : Compression
+        One that learns from no more rows than there is memory for.
+    task_bytes : int
+        Memory that the largest matrix takes; 0 on a GPU, which has its own.
+    """
     network = capture.network
-    with learning_memory():
-        n_rows = rows_that_fit(
-            compression.max_rows, n_units, ranks, network.dtype, network.device
-        )
-    return replace(compression, max_rows=n_rows)
+    shapes = list(matrix_shapes(capture))
+    if hasattr(compression, "max_rows"):
+        n_units = max((units for _, units in shapes), default=1)
+        with learning_memory():
+            n_rows = rows_that_fit(
+                compression.max_rows, n_units, ranks, network.dtype, network.device
+            )
+        compression = replace(compression, max_rows=n_rows)
+    if network.device.type != "cpu":
+        return compression, 0
+    itemsize = network.dtype.itemsize
+    return compression, max(
+        (compression.matrix_bytes(batch_size * n, q, ranks, itemsize) for n, q in shapes),
+        default=0,
+    )
 
 
 def matrix_shapes(capture):
@@ -143,11 +158,10 @@ class LayerCurves:
 
 @dataclass
 class PassMeasurer:
-    """What measures a pass: a network, its layers, and how they are compressed.
+    """What measures a pass: a network's layers, and how they are compressed.
 
     Parameters
     ----------
-    replicas : Replicas
     layers : "relu" or list of str
     listed : nested tensors
         A few samples to list the layers with.
@@ -158,7 +172,6 @@ class PassMeasurer:
         As in :func:`sknonlin.layer_profile`.
     """
 
-    replicas: Replicas
     layers: object
     listed: object
     n_listed: int
@@ -166,18 +179,26 @@ class PassMeasurer:
     cumulative: bool
     replay: bool
 
+    def replicate(self, network, workers, n_tasks):
+        """Take the network to measure, for as many threads as will run it."""
+        count = min(workers.count, n_tasks) if workers.in_process else 1
+        self.replicas = Replicas(network, count, self.capture)
+
+    def capture(self, network, skip=()):
+        """Access to the network's layers, to be entered."""
+        layers = self.layers
+        if not isinstance(layers, str):
+            layers = [name for name in layers if name not in skip]
+        listed = moved(self.listed, network.device)
+        return Capture(network, layers, listed, self.n_listed, skip)
+
     def __call__(self, samples, codes, skip):
         """Accuracies of the batches, and :class:`LayerCurves` by layer."""
-        with self.replicas.borrowed() as network:
-            listed = moved(self.listed, network.device)
-            layers = self.layers
-            if not isinstance(layers, str):
-                layers = [name for name in layers if name not in skip]
-            with Capture(network, layers, listed, self.n_listed, skip) as capture:
-                samples = moved(samples, network.device)
-                with learning_memory():
-                    one_pass = Pass(capture, samples, codes, self.settings)
-                    return one_pass.accuracy, self._curves(one_pass)
+        with self.replicas.borrowed() as network, self.capture(network, skip) as capture:
+            samples = moved(samples, network.device)
+            with learning_memory():
+                one_pass = Pass(capture, samples, codes, self.settings)
+                return one_pass.accuracy, self._curves(one_pass)
 
     def _curves(self, one_pass):
         positions = {

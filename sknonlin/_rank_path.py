@@ -3,7 +3,7 @@
 import torch
 
 from sknonlin._start import nndsvd
-from sknonlin._updates import SOLVERS, admm_update, gram
+from sknonlin._updates import SOLVERS, add_products, admm_update, gram, products
 
 CHECK_EVERY = 4
 N_FINAL_STEPS = 15
@@ -11,7 +11,7 @@ N_FINAL_STEPS = 15
 
 def residual_norm(X, Wt, H):
     """Frobenius norm of ``X - W H`` for every matrix of a stack."""
-    return torch.baddbmm(X, Wt.mT, H, alpha=-1).flatten(1).norm(dim=1)
+    return add_products(X, Wt.mT, H, alpha=-1).flatten(1).norm(dim=1)
 
 
 def momentum_weights(n_iterations, momentum):
@@ -47,10 +47,10 @@ def alternate(X, Zw, Zh, solver, max_iter, tol):
     for iteration in range(max_iter):
         weight = momentum_weights(iteration, momentum)
         H = Zh.clamp(min=0)
-        step = solver.update(gram(H), torch.bmm(H, X.mT), Zw)
+        step = solver.update(gram(H), products(H, X.mT), Zw)
         Zw = torch.lerp(Zw, step, weight)
         Wt = Zw.clamp(min=0)
-        step = solver.update(gram(Wt), torch.bmm(Wt, X), Zh)
+        step = solver.update(gram(Wt), products(Wt, X), Zh)
         Zh = torch.lerp(Zh, step, weight)
         if (iteration + 1) % CHECK_EVERY and iteration + 1 < max_iter:
             continue
@@ -98,7 +98,7 @@ def learn_path(X, ranks, solver, max_iter, tol):
     n_matrices, n, q = X.shape
     Zw, Zh = X.new_zeros(n_matrices, 0, n), X.new_zeros(n_matrices, 0, q)
     for k in ranks:
-        residual = torch.baddbmm(X, Zw.clamp(min=0).mT, Zh.clamp(min=0), alpha=-1)
+        residual = add_products(X, Zw.clamp(min=0).mT, Zh.clamp(min=0), alpha=-1)
         new_w, new_h = nndsvd(residual, k - Zh.shape[1])
         del residual  # as large as X
         Zw, Zh = torch.cat([Zw, new_w], 1), torch.cat([Zh, new_h], 1)
@@ -107,5 +107,5 @@ def learn_path(X, ranks, solver, max_iter, tol):
             Zh = Zh.clamp(min=0) + solver.fill * new_h.amax((1, 2), keepdim=True)
         Zw, Zh, n_iter = alternate(X, Zw, Zh, solver, max_iter, tol)
         H = Zh.clamp(min=0)
-        Zw = admm_update(gram(H), torch.bmm(H, X.mT), Zw, N_FINAL_STEPS)
+        Zw = admm_update(gram(H), products(H, X.mT), Zw, N_FINAL_STEPS)
         yield H, residual_norm(X, Zw.clamp(min=0), H), n_iter

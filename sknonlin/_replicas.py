@@ -3,6 +3,8 @@
 import queue
 from contextlib import contextmanager
 
+import torch
+
 
 class Replicas:
     """A network and copies of it with the same weights, one for every thread.
@@ -13,16 +15,18 @@ class Replicas:
     count : int
         How many threads run it at the same time. Where it cannot be copied, they wait
         for each other.
+    capture : callable
+        Makes the :class:`Capture` of a network, whose listing tries a copy.
     """
 
-    def __init__(self, network, count=1):
+    def __init__(self, network, count, capture):
         self.network = network
         self._fill([network])
         for _ in range(count - 1):
-            try:
-                self._idle.put(network.replica())
-            except (RuntimeError, TypeError):  # has something that cannot be copied
+            twin = independent_copy(network, capture)
+            if twin is None:
                 return
+            self._idle.put(twin)
 
     def _fill(self, networks):
         self._idle = queue.SimpleQueue()
@@ -44,3 +48,29 @@ class Replicas:
             yield network
         finally:
             self._idle.put(network)
+
+
+def independent_copy(network, capture):
+    """Copy a network, or return None.
+
+    Some cannot be copied; and a function that is kept in one, as in ``self.block = lambda
+    x: self.norm(x)``, runs the original's modules from the copy, too.
+    """
+    ran = []
+    with network.lock:
+        handles = []
+        try:
+            twin = network.replica()
+            handles += [
+                module.register_forward_pre_hook(lambda *_: ran.append(True))
+                for module in network.module.modules()
+                if not isinstance(module, torch.jit.ScriptModule)
+            ]
+            with capture(twin):
+                pass
+        except Exception:  # whatever is in a module that cannot be copied
+            return None
+        finally:
+            for handle in handles:
+                handle.remove()
+    return None if ran else twin

@@ -48,23 +48,22 @@ class SampleScores:
     suggested: np.ndarray
 
 
-@dataclass
 class Folds:
     """Which fold's cones a sample is scored by: those learned without it.
 
     The samples of every class are dealt to the folds, equal ones to the same; they are
     known again by their key and label. New samples go to any.
+
+    Parameters
+    ----------
+    keys, codes : ndarray of int of shape (n_samples,)
     """
 
-    keys: np.ndarray
-    codes: np.ndarray
-
-    def __post_init__(self):
-        self._known, first = np.unique(labelled(self.keys, self.codes), return_index=True)
-        order = np.argsort(self.codes[first], kind="stable")  # keys are as good as random
+    def __init__(self, keys, codes):
+        self._known, first = np.unique(labelled(keys, codes), return_index=True)
+        order = np.argsort(codes[first], kind="stable")  # keys are as good as random
         self._folds = np.empty(len(order), np.int64)
         self._folds[order] = np.arange(len(order)) % N_FOLDS
-        del self.keys, self.codes
 
     def of(self, keys, codes):
         """Fold of each sample."""

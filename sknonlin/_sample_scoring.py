@@ -1,5 +1,7 @@
 """Scores of samples, by their labels and layers: a part of MemorizationDetector."""
 
+from contextlib import closing, contextmanager
+
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils._optional_dependencies import check_pandas_support
@@ -7,7 +9,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skorch.dataset import get_len
 
 from sknonlin._memory import limited
-from sknonlin._networks import as_network
+from sknonlin._networks import as_arrays, as_network
 from sknonlin._sample_features import INPUT
 from sknonlin._thresholds import auto_threshold
 from sknonlin.profile import check_labels
@@ -22,15 +24,27 @@ class SampleScoringMixin(TransformerMixin):
             return auto_threshold(scores)
         return float(np.quantile(scores, 1 - self.contamination))
 
+    @contextmanager
     def _sample_scores(self, X, y=None):
-        """Places and scores of samples, for labels or for what the network predicts."""
+        """Give how many samples there are, and places and scores of them in blocks.
+
+        They are for their labels, or for what the network predicts.
+        """
         check_is_fitted(self)
         X = self._validate(X)
         codes = None if y is None else self._codes(check_labels(X, y))
-        network, n_samples = as_network(self.estimator_), get_len(X)
-        return n_samples, self._cones.score(
-            network, X, n_samples, codes, n_jobs=self.n_jobs, verbose=self.verbose
-        )
+        n_samples = get_len(as_arrays(X))
+        with limited(self.working_memory):
+            scores = self._cones.score(
+                as_network(self.estimator_),
+                X,
+                n_samples,
+                codes,
+                n_jobs=self.n_jobs,
+                verbose=self.verbose,
+            )
+            with closing(scores):  # also where it is not read to its end
+                yield n_samples, scores
 
     def transform(self, X):
         """Score samples at every layer, for the label that the network predicts.
@@ -45,8 +59,7 @@ class SampleScoringMixin(TransformerMixin):
         scores : ndarray of shape (n_samples, n_layers)
             In [-1, 1]; above 0 where a sample's activations fit another class better.
         """
-        with limited(self.working_memory):
-            n_samples, blocks = self._sample_scores(X)
+        with self._sample_scores(X) as (n_samples, blocks):
             contrasts = np.empty((n_samples, len(self.layer_names_)), np.float32)
             shown = [name != INPUT for name in self._cones.names]
             for place, scores in blocks:
@@ -69,8 +82,7 @@ class SampleScoringMixin(TransformerMixin):
             In [-1, 1], the weighted mean over the layers of how much worse a sample's
             activations fit the cones of its label than those of the best other one.
         """
-        with limited(self.working_memory):
-            n_samples, blocks = self._sample_scores(X, y)
+        with self._sample_scores(X, y) as (n_samples, blocks):
             result = np.empty(n_samples, np.float32)
             for place, scores in blocks:
                 result[place] = scores.score
@@ -132,8 +144,7 @@ class SampleScoringMixin(TransformerMixin):
             a pandas frame, the rows have the labels that the samples have in its index.
         """
         pd = check_pandas_support("MemorizationDetector.label_report")
-        with limited(self.working_memory):
-            n_samples, blocks = self._sample_scores(X, y)
+        with self._sample_scores(X, y) as (n_samples, blocks):
             score = np.empty(n_samples, np.float32)
             suggested, layer = np.empty((2, n_samples), np.int64)
             for place, scores in blocks:

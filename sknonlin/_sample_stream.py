@@ -117,7 +117,8 @@ class SampleStream:
         n_listed = min(N_LISTED, n_samples)
         self.listed = next(network.batches(X, list(range(n_listed)), n_listed))
         count = workers.count if workers.in_process else 1
-        self.reader = Reader(Replicas(network, count), features, self.listed, n_listed)
+        self.reader = Reader(None, features, self.listed, n_listed)
+        self.reader.replicas = Replicas(network, count, self.reader.capture)
         with self.reader.capture(network) as capture:
             self.n_features = features.n_features(capture, self.listed)
             self._set_sizes(capture, extra)

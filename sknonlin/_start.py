@@ -2,7 +2,7 @@
 
 import torch
 
-from sknonlin._updates import FLOOR
+from sknonlin._updates import FLOOR, products
 
 OVERSAMPLING = 8
 N_POWER_ITERATIONS = 3
@@ -48,7 +48,7 @@ def top_singular(R, d):
     else:
         U = eigenvectors(torch.bmm(R, R.mT))
     U = U[..., -d:].flip(-1)
-    V = torch.bmm(R.mT, U)
+    V = products(R.mT, U)
     s = V.norm(dim=1)
     return U, s, V / s.clamp(min=FLOOR)[:, None, :]
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from sknonlin._default_network import default_network
 from sknonlin._first_run import first_run
 from sknonlin._memory import file_mapping, release_pages
 from sknonlin._networks import as_network
+from sknonlin._process_wide import random_state_kept
 from sknonlin.profile import check_labels
 
 #: Samples that go to a skorch net as they are.
@@ -88,7 +89,7 @@ def warn_of_trained_module(net):
             f"class, {type(net).__name__}(Module, ...), to train anew, or the net in a "
             "FrozenEstimator to measure it as it is.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -163,9 +164,10 @@ def as_found(estimator):
     skorch's loaders draw from the one, and its predictions change the others.
     """
     inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
-    modules = inner.module_.modules() if isinstance(inner, NeuralNet) else ()
-    modes = [(module, module.training) for module in modules]
-    with torch.random.fork_rng(devices=[]):
+    network = as_network(inner) if isinstance(inner, NeuralNet) else None
+    modules = network.module.modules() if network else ()
+    with network.lock if network else nullcontext(), random_state_kept:
+        modes = [(module, module.training) for module in modules]
         try:
             yield
         finally:

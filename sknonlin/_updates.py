@@ -17,9 +17,34 @@ N_STEPS = 2  # per factor and alternation
 FLOOR = 1e-12  # keeps the Gram matrix of an all-zero matrix invertible
 
 
+def is_lone_vector(A, B):
+    """Whether this product is of a single matrix and a vector, or of two vectors.
+
+    The library computes those in another way than a stack of them, which shows in the
+    last digits, and then in where a factorization ends.
+    """
+    return len(A) == 1 and 1 in (*A.shape[1:], B.shape[2])
+
+
+def products(A, B):
+    """Products of two stacks, the same for a matrix whatever else is in them."""
+    if is_lone_vector(A, B):
+        return torch.bmm(A.expand(2, -1, -1), B.expand(2, -1, -1))[:1]
+    return torch.bmm(A, B)
+
+
+def add_products(C, A, B, *, beta=1, alpha=1, out=None):
+    """``beta C + alpha A B`` for every matrix, the same whatever else is in the stacks."""
+    if is_lone_vector(A, B):
+        C, A, B = (tensor.expand(2, -1, -1) for tensor in (C, A, B))
+        result = torch.baddbmm(C, A, B, beta=beta, alpha=alpha)[:1]
+        return result if out is None else out.copy_(result)
+    return torch.baddbmm(C, A, B, beta=beta, alpha=alpha, out=out)
+
+
 def gram(factor):
     """Gram matrix of the rows of every matrix of a stack."""
-    return torch.bmm(factor, factor.mT)
+    return products(factor, factor.mT)
 
 
 def splitting(G, F):
@@ -45,7 +70,7 @@ def splitting(G, F):
     diagonal.add_(rho)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(penalized)[0])
     inverse.mul_(RELAXATION)
-    P = torch.bmm(inverse, F)
+    P = products(inverse, F)
     M = inverse.mul_(rho[:, None, :])
     torch.diagonal(M, dim1=1, dim2=2).sub_(RELAXATION / 2)
     return P, M
@@ -59,10 +84,10 @@ def iterate(P, M, Z, n_steps):
     """
     magnitude = torch.abs(Z)
     Z = torch.add(P, Z, alpha=1 - RELAXATION / 2)
-    Z.baddbmm_(M, magnitude)
+    add_products(Z, M, magnitude, out=Z)
     for _ in range(n_steps - 1):
         torch.abs(Z, out=magnitude)
-        Z.baddbmm_(M, magnitude, beta=1 - RELAXATION / 2).add_(P)
+        add_products(Z, M, magnitude, beta=1 - RELAXATION / 2, out=Z).add_(P)
     return Z
 
 
@@ -74,7 +99,7 @@ def admm_update(G, F, Z, n_steps=N_STEPS):
 
 def multiplicative_update(G, F, Z):
     """One multiplicative update (Lee & Seung 2001) of a non-negative factor."""
-    denominator = torch.bmm(G, Z).clamp_(min=torch.finfo(Z.dtype).tiny)
+    denominator = products(G, Z).clamp_(min=torch.finfo(Z.dtype).tiny)
     return Z * F.clamp(min=0).div_(denominator)
 
 

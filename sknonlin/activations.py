@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sknonlin._arrays import full_precision
 from sknonlin._first_run import first_run
 from sknonlin._layout import Layout
+from sknonlin._process_wide import operation_by_operation, random_state_kept, uncompiled
 from sknonlin._tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._unit_axes import UnitAxes
 
@@ -78,6 +79,7 @@ class Capture:
 
     def __enter__(self):
         with ExitStack() as stack:
+            stack.enter_context(self.network.lock)
             stack.enter_context(self._prepared())
             self._calls = stack.enter_context(module_calls(self.network.module))
             self._list()
@@ -99,20 +101,11 @@ class Capture:
             for name, b in m._buffers.items()
             if b is not None
         ]
-        device = self.network.device
-        fast_path = torch.backends.mha.get_fastpath_enabled()
         try:
             module.eval()
-            # It would run a whole Transformer layer as one operation.
-            torch.backends.mha.set_fastpath_enabled(False)
-            with (
-                torch.random.fork_rng([device] if device.type == "cuda" else []),
-                torch.compiler.set_stance("force_eager"),
-                full_precision(),
-            ):
+            with random_state_kept, uncompiled, operation_by_operation, full_precision():
                 yield
         finally:
-            torch.backends.mha.set_fastpath_enabled(fast_path)
             for m, training in modes:
                 m.training = training
             for slots, name, buffer, before in buffers:

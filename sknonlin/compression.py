@@ -22,7 +22,7 @@ from sknonlin._path_steps import (
     stack_weights,
 )
 from sknonlin._row_sample import checked_scale
-from sknonlin._updates import FLOOR, gram
+from sknonlin._updates import FLOOR, gram, products
 
 GRAM_COPIES = 5  # of a Gram matrix in float64, with its eigenvectors
 
@@ -121,7 +121,7 @@ class NMFCompression(Projection):
 
         The weights are those that the errors of :meth:`learn` are measured with.
         """
-        return torch.bmm(stack_weights(X, components).mT, components)
+        return products(stack_weights(X, components).mT, components)
 
 
 @dataclass(frozen=True)

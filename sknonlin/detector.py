@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
+from sknonlin._activation_input import undone_on_error
 from sknonlin._cautions import warn_of_few_samples, warn_of_misfit
 from sknonlin._labels import positions
 from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
@@ -260,38 +261,43 @@ class MemorizationDetector(
         self._validate_params()
         check_estimator_kind(self.estimator)
         _raise_for_params(params, self, "fit")
-        X, y = self._validate(X, y, reset=True)
+        with undone_on_error(self), limited(self.working_memory):
+            X, y = self._validate(X, y, reset=True)
+            codes = self._train(X, y, params)
+            self._measure(X, codes)
+        warn_of_few_samples(self.classes_, codes)
+        warn_of_misfit(self.profile_)
+        return self
+
+    def _train(self, X, y, params):
+        """Set the network, trained or as it is, and return the labels' codes."""
         check_classification_targets(y)
         if len(np.unique(y)) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs samples of at least 2 classes, but the data "
                 "contains only 1 class. For the curves of one class, use layer_profile."
             )
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         routed = process_routing(self, "fit", **params).get("estimator", {})
-        self.estimator_, self.classes_ = trained(self, X, y, seed, routed.get("fit", {}))
-        codes = self._codes(y)
-        with limited(self.working_memory):
-            self._measure(X, codes, seed)
-        warn_of_few_samples(self.classes_, codes)
-        warn_of_misfit(self.profile_)
-        return self
+        self.estimator_, self.classes_ = trained(
+            self, X, y, self._seed, routed.get("fit", {})
+        )
+        return self._codes(y)
 
-    def _measure(self, X, codes, seed):
+    def _measure(self, X, codes):
         """Set what is measured on the training samples."""
-        self._seed = seed
         score, self.profile_, self.mixed_profile_ = self._profiles(X, codes)
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
-        settings = self._scorer().get_params(deep=False) | {"random_state": seed}
+        settings = self._scorer().get_params(deep=False) | {"random_state": self._seed}
         ranks = settings["ranks"]
         self._cones = SampleCones(
             make_compression(settings["compression"], **settings),
             list(CONE_RANKS) if isinstance(ranks, str) else check_ranks(ranks),
             settings["device"],
             self.layers,
-            seed,
+            self._seed,
         )
         scores = self._cones.learn(
             as_network(self.estimator_),

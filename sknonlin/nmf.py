@@ -21,7 +21,7 @@ from sknonlin._path_steps import (
     rows_to_learn_from,
 )
 from sknonlin._ranks import check_ranks
-from sknonlin._updates import SOLVERS, gram
+from sknonlin._updates import SOLVERS, gram, products
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -256,7 +256,7 @@ def nnls(X, components, *, device="auto"):
 
     def solve(rows):
         X, norm, largest = unit_rows(stack.rows(rows.start, rows.stop))
-        F = torch.bmm(H, X.mT)
+        F = products(H, X.mT)
         Wt = torch.stack([project(g, f) for g, f in zip(G, F, strict=True)])
         W[:, rows] = Wt.mT * norm * largest
 

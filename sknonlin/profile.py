@@ -25,7 +25,6 @@ from sknonlin._profile_passes import (
 )
 from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin._replays import PassSettings
-from sknonlin._replicas import Replicas
 from sknonlin.activations import Capture
 from sknonlin.batches import make_batches, make_reference_batches
 from sknonlin.compression import make_compression
@@ -169,35 +168,38 @@ def profile_network(
         batches = make_reference_batches(codes, **sizes)
     else:
         batches = make_batches(codes, **sizes, by_class=by_class)
-    with limited(working_memory), Workers(n_jobs, verbose) as workers:
+    with limited(working_memory):
         with Capture(network, layers, listed, n_listed) as capture:
             columns = torch.from_numpy(codes)
             if network.codes(capture.output) is not None:
                 columns = network.encode(y, capture.output)
             ranks = listed_ranks(scorer.ranks, capture, batch_size)
-            compression = with_rows_that_fit(compression, ranks, capture)
-            tasks = make_tasks(capture, batches, workers.count, cumulative=cumulative)
-        measurer = PassMeasurer(
-            Replicas(network, workers.count if workers.in_process else 1),
-            layers,
-            listed,
-            n_listed,
-            PassSettings(compression, ranks, settings["device"]),
-            cumulative,
-            replay,
-        )
+            compression, task_bytes = with_rows_that_fit(
+                compression, ranks, capture, batch_size
+            )
         curves = Curves(len(batches), n_batches, len(ranks))
-        shared = workers.share(measurer)
+        with Workers(n_jobs, verbose, task_bytes) as workers:
+            tasks = make_tasks(capture, batches, workers.count, cumulative=cumulative)
+            measurer = PassMeasurer(
+                layers,
+                listed,
+                n_listed,
+                PassSettings(compression, ranks, settings["device"]),
+                cumulative,
+                replay,
+            )
+            measurer.replicate(network, workers, len(tasks))
+            shared = workers.share(measurer)
 
-        def items():
-            for places, index, skip in tasks:
-                samples = next(network.batches(X, index, len(index)))
-                yield shared, samples, columns[index].reshape(len(places), -1), skip
+            def items():
+                for places, index, skip in tasks:
+                    samples = next(network.batches(X, index, len(index)))
+                    yield shared, samples, columns[index].reshape(len(places), -1), skip
 
-        results = workers.map(measure_pass, items(), "passes", len(tasks))
-        for (places, _, _), result in zip(tasks, results, strict=True):
-            for part, accuracy, by_layer in result:
-                curves.add(places[part], accuracy, by_layer)
+            results = workers.map(measure_pass, items(), "passes", len(tasks))
+            for (places, _, _), result in zip(tasks, results, strict=True):
+                for part, accuracy, by_layer in result:
+                    curves.add(places[part], accuracy, by_layer)
     return LayerProfile(
         classes=labels if by_class else np.array(["mixed"]),
         ranks=np.array(ranks),

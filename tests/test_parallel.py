@@ -5,24 +5,32 @@ import os
 import signal
 import threading
 import time
+import warnings
 from contextlib import contextmanager
+from copy import copy
+from functools import partial
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import pytest
 import torch
 from joblib import parallel_config
-from sklearn import config_context, get_config
+from sklearn import clone, config_context, get_config
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from skorch import NeuralNetClassifier
 from torch import nn
+from torch._dynamo import eval_frame
+from torch.utils.data import TensorDataset
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
 from sknonlin._networks import as_network
 from sknonlin._parallel import Workers
 from sknonlin._replicas import Replicas
+from sknonlin._row_curves import copied
+from sknonlin.activations import Capture
 from sknonlin.metrics import memorization_scorer
 from tests.architectures import ResNet, mlp, seeded
 
@@ -56,7 +64,7 @@ def backend(request):
 @pytest.fixture(scope="module")
 def digits():
     X, y = load_digits(return_X_y=True)
-    return (X[:600] / 16).astype(np.float32).reshape(-1, 1, 8, 8), y[:600] % 3
+    return (X[:300] / 16).astype(np.float32).reshape(-1, 1, 8, 8), y[:300] % 3
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +81,20 @@ def network(digits):
     return seeded(net.fit, *digits)
 
 
+def measuring(network):
+    """A detector around a network as it is."""
+    return MemorizationDetector(
+        FrozenEstimator(network),
+        nonlinearity=ActivationNonlinearity([1, 4, 8], max_iter=40),
+        random_state=0,
+    )
+
+
 @pytest.fixture(scope="module")
 def alone(digits, network):
     """What one worker finds."""
     X, y = digits
-    found = MemorizationDetector(FrozenEstimator(network), random_state=0).fit(X, y)
+    found = measuring(network).fit(X, y)
     return found, found.score_samples(X, y)
 
 
@@ -130,7 +147,7 @@ def test_threads_share_torchs_threads():
 
 def test_detector(backend, digits, network, alone):
     X, y = digits
-    found = MemorizationDetector(FrozenEstimator(network), random_state=0).fit(X, y)
+    found = measuring(network).fit(X, y)
     assert found.memorization_score_ == pytest.approx(
         alone[0].memorization_score_, abs=1e-6
     )
@@ -155,9 +172,9 @@ def test_profile(backend, digits, network, cumulative):
 
 
 def test_search_on_a_cluster(cluster, digits, tmp_path):
-    X, y = digits[0][:300, 0].reshape(300, -1), digits[1][:300]
+    X, y = digits[0].reshape(300, -1), digits[1]
     detector = MemorizationDetector(
-        MLPClassifier((24, 24), max_iter=300, tol=0.01, random_state=0),
+        MLPClassifier((16, 16), max_iter=100, tol=0.01, random_state=0),
         nonlinearity=ActivationNonlinearity(),
         memory=str(tmp_path),
         random_state=0,
@@ -201,7 +218,7 @@ def test_a_worker_that_dies(cluster, digits, tmp_path):
     path = tmp_path / "home"
     path.write_text(str(os.getpid()))
     module = Dying(str(path), seeded(mlp, 64, n_classes=10))
-    X = X.reshape(600, -1)
+    X = X.reshape(len(X), -1)
     settings = {"ranks": [1, 4], "random_state": 0, "replay": False}
     one = layer_profile(module, X, y, n_jobs=1, **settings)
     with parallel_config(backend="dask"):
@@ -244,8 +261,13 @@ def interrupt_main():
 def left_alone(module):
     state = torch.get_rng_state()
     threads, memory = torch.get_num_threads(), get_config()["working_memory"]
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    filters = list(warnings.filters)
     module.train()
     yield
+    assert warnings.filters == filters
+    assert torch.backends.mha.get_fastpath_enabled() == fast_path
+    assert eval_frame._stance.stance == "default"
     assert all(m.training for m in module.modules())
     assert not any(m._forward_hooks for m in module.modules())
     assert torch.equal(torch.get_rng_state(), state)
@@ -269,7 +291,7 @@ def test_interruption_leaves_all_as_it_was(digits, n_jobs, fail, error):
     with left_alone(module), pytest.raises(error):
         layer_profile(
             module,
-            X.reshape(600, -1),
+            X.reshape(len(X), -1),
             y,
             ranks=[1, 2, 4],
             n_jobs=n_jobs,
@@ -281,8 +303,13 @@ def test_interruption_leaves_all_as_it_was(digits, n_jobs, fail, error):
 # Copies of the network ------------------------------------------------------------
 
 
+def listing(network):
+    """A Capture of images of digits."""
+    return Capture(network, "relu", torch.zeros(2, 1, 8, 8), 2)
+
+
 def test_replicas_share_their_weights(network, digits):
-    replicas = Replicas(as_network(network), 2)
+    replicas = Replicas(as_network(network), 2, listing)
     with replicas.borrowed() as first, replicas.borrowed() as second:
         assert first.module is network.module_
         assert second.module is not first.module
@@ -296,22 +323,132 @@ def test_replicas_share_their_weights(network, digits):
 
 
 class Uncopied(nn.Module):
-    def __init__(self):
+    """Says that it cannot be copied, in some way."""
+
+    def __init__(self, error):
         super().__init__()
-        self.linear = nn.Linear(4, 3)
+        self.linear, self.error = nn.Linear(64, 3), error
 
     def forward(self, x):
-        return torch.relu(self.linear(x))
+        return torch.relu(self.linear(x.flatten(1)))
 
     def __deepcopy__(self, memo):
-        raise TypeError("cannot be copied")
+        raise self.error("cannot be copied")
 
 
-def test_a_network_that_cannot_be_copied_is_waited_for():
-    X = np.random.default_rng(0).random((60, 4), dtype=np.float32)
-    y = np.arange(60) % 3
-    module = seeded(Uncopied)
+class Closure(nn.Module):
+    """Has a function, which runs the original's layers from a copy, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.relu1, self.relu2 = nn.Linear(64, 16), nn.ReLU(), nn.ReLU()
+        self.head = nn.Linear(16, 3)
+        self.block = lambda x: self.relu2(self.relu1(self.inner(x)) - 0.1)
+
+    def forward(self, x):
+        return self.head(self.block(x.flatten(1)))
+
+
+def skorch_net(module):
+    """Net around a module that cannot be pickled."""
+    return NeuralNetClassifier(module, verbose=0).initialize()
+
+
+@pytest.mark.parametrize("wrap", [lambda module: module, skorch_net])
+@pytest.mark.parametrize(
+    "make",
+    [Closure, *(partial(Uncopied, e) for e in (TypeError, ValueError, AttributeError))],
+)
+def test_a_network_that_cannot_be_copied_is_waited_for(make, wrap, digits):
+    net = wrap(seeded(make))
     settings = {"ranks": [1, 2], "batch_size": 5, "n_batches": 4, "random_state": 0}
-    one = layer_profile(module, X, y, **settings)
-    two = layer_profile(module, X, y, n_jobs=2, **settings)
+    one = layer_profile(net, *digits, **settings)
+    two = layer_profile(net, *digits, n_jobs=2, **settings)
+    assert two.layer_names == one.layer_names
     np.testing.assert_allclose(two.errors, one.errors, atol=1e-6)
+
+
+def test_threads_measure_one_network_in_turn(network, digits, alone):
+    """As a search in threads does with a frozen network, which is not cloned."""
+    detector = measuring(network)
+    with left_alone(network.module_), ThreadPool(2) as pool:
+        found = pool.map(lambda _: clone(detector).fit(*digits).memorization_score_, "ab")
+    assert found == pytest.approx([alone[0].memorization_score_] * 2, abs=1e-6)
+
+
+class Drawing(nn.Module):
+    """Draws numbers also in eval mode, and has a Transformer layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.encoder(x[:, 0])
+        return self.head(torch.relu(x.mean(1)) + 1e-6 * torch.rand(1))
+
+
+def test_threads_leave_settings_of_the_process(digits):
+    module = seeded(Drawing)
+    for _ in range(3):
+        with left_alone(module):
+            layer_profile(module, *digits, ranks=[1, 2], n_jobs=3, random_state=0)
+
+
+@pytest.mark.filterwarnings("ignore:You set iterator_valid__shuffle")
+def test_samples_keep_their_order_and_numbers(digits, network, alone):
+    X, y = digits
+    shuffling = copy(network)
+    shuffling.iterator_valid__shuffle = True
+    data = TensorDataset(torch.from_numpy(X))
+    detector = measuring(shuffling)
+    scores = detector.fit(data, y).score_samples(data, y)
+    np.testing.assert_allclose(scores, alone[1], atol=1e-6)
+    scores = alone[0].score_samples(X.astype(">f4"), y)
+    np.testing.assert_allclose(scores, alone[1], atol=1e-6)
+
+
+def stop_after_one_block(detector, X, y):
+    with detector._sample_scores(X, y) as (_, blocks):
+        next(blocks)
+        divide()
+
+
+@pytest.mark.filterwarnings("ignore:.*tasks.*:UserWarning:joblib")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_results_that_are_not_read_hold_nothing(digits, alone, n_jobs):
+    detector = copy(alone[0]).set_params(n_jobs=n_jobs, working_memory=100)
+    with left_alone(detector.estimator_.module_), pytest.raises(ZeroDivisionError):
+        stop_after_one_block(detector, *digits)
+
+
+def test_an_interrupted_refit_leaves_the_detector_as_it_was(digits, alone, monkeypatch):
+    X, y = digits
+    fresh = MemorizationDetector(alone[0].estimator, random_state=1)
+    before = [dict(vars(found)) for found in (fresh, alone[0])]
+    monkeypatch.setattr("sknonlin._sample_cones.fitting", lambda *_: interrupt())
+    for found, state in zip((fresh, alone[0]), before, strict=True):
+        with pytest.raises(KeyboardInterrupt):
+            found.fit(X, y)
+        assert vars(found) == state
+
+
+def test_rows_that_go_to_processes_stay_in_no_file(monkeypatch, tmp_path):
+    """joblib would write large arrays to files, which stay until the call ends."""
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tmp_path))
+    X = np.random.default_rng(0).random((6000, 512), np.float32)
+    scorer = ActivationNonlinearity([1, 2], random_state=0, working_memory=32).fit(X)
+    expected = scorer.transform(X)
+    sizes, written = [], []
+
+    def watched(rows):
+        sizes.append(rows.nbytes)
+        written.append(sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()))
+        return copied(rows)
+
+    monkeypatch.setattr("sknonlin._row_curves.copied", watched)
+    with parallel_config(backend="loky", n_jobs=2):
+        np.testing.assert_allclose(scorer.transform(X), expected, atol=1e-6)
+    assert max(sizes) > 2**20  # which joblib takes for large
+    assert max(written) < 2**20
