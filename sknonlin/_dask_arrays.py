@@ -35,12 +35,16 @@ def checked_array(X, name="X"):
     Raises
     ------
     ValueError
-        If the number of rows is not known.
+        If the number of rows is not known, or 0.
     """
     if np.isnan(X.shape).any():
         raise ValueError(
             f"{name} is a Dask array of unknown chunk sizes {X.chunks}. Call "
             f"{name}.compute_chunk_sizes() first."
+        )
+    if 0 in X.shape:
+        raise ValueError(
+            f"{name} is empty: a Dask array of shape {X.shape}. Give at least 1 sample."
         )
     if X.ndim == 2 and len(X.chunks[1]) > 1:
         return X.rechunk({1: -1})

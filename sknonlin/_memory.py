@@ -9,6 +9,7 @@ import math
 import mmap
 import os
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 from numbers import Real
 
@@ -27,6 +28,15 @@ LITTLE = 100  # MiB of working memory below which freed memory counts too
 SHARE_OF_FREE = 0.8  # of a GPU's free memory
 
 
+class Sharing(threading.local):
+    """How many workers share the devices."""
+
+    n_workers = 1
+
+
+sharing = Sharing()
+
+
 def limited(working_memory):
     """Context in which ``working_memory`` MiB hold; None leaves scikit-learn's setting."""
     if working_memory is None:
@@ -34,12 +44,24 @@ def limited(working_memory):
     return config_context(working_memory=working_memory)
 
 
+@contextmanager
+def devices_shared_by(n_workers):
+    """Context in which this thread takes no more than its share of a GPU."""
+    before = sharing.n_workers
+    sharing.n_workers = n_workers
+    try:
+        yield
+    finally:
+        sharing.n_workers = before
+
+
 def free_bytes(device):
     """Bytes that work on a device may take."""
     device = torch.device(device)
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + cached))
+        free = torch.cuda.mem_get_info(device)[0] + cached
+        return int(SHARE_OF_FREE * free / sharing.n_workers)
     return int(get_config()["working_memory"] * MEBIBYTE)
 
 

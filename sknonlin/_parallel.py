@@ -8,6 +8,7 @@ import uuid
 from collections import OrderedDict
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cloudpickle
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn import config_context, get_config
 from tqdm.auto import tqdm
 
 from sknonlin._arrays import full_precision
-from sknonlin._memory import affordable, freed_memory_kept
+from sknonlin._memory import affordable, devices_shared_by, freed_memory_kept
 
 SENT_BYTES = 2**22  # of samples in a task that goes to another process, about
 MAX_LOADED = 4  # shared values that a worker process keeps
@@ -51,22 +52,35 @@ def unpickled(key, pickled):
         return loaded[key]
 
 
-def call(function, config, n_threads, keys, args, *shared):
-    """Run one task in a worker, under a configuration of scikit-learn.
+class Terms(NamedTuple):
+    """What all tasks of a call run under."""
+
+    config: dict  # of scikit-learn
+    n_workers: int
+    n_threads: int | None  # of torch; None in another process
+
+
+def call(function, terms, keys, args, *shared):
+    """Run one task in a worker.
 
     Shared values stand in for those of the arguments that are a :class:`Place`. In another
     process, the arguments are a pickle.
     """
-    if n_threads is None:
+    if terms.n_threads is None:
         args = pickle.loads(args)
     else:
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(terms.n_threads)
     values = [
         value if key is None else unpickled(key, value)
         for key, value in zip(keys, shared, strict=True)
     ]
     # Not scikit-learn's Parallel, whose threads leave each other's warning filters behind.
-    with config_context(**config), full_precision(), freed_memory_kept():
+    with (
+        config_context(**terms.config),
+        devices_shared_by(terms.n_workers),
+        full_precision(),
+        freed_memory_kept(),
+    ):
         return function(*(values[a.number] if isinstance(a, Place) else a for a in args))
 
 
@@ -190,8 +204,9 @@ class Workers:
 
     def _in_parallel(self, function, items):
         running = Running() if self.in_process else call
-        config = get_config()
-        tasks = (self._task(running, function, config, item) for item in items)
+        n_threads = max(1, self.torch_threads // self.count) if self.in_process else None
+        terms = Terms(get_config(), self.count, n_threads)
+        tasks = (self._task(running, function, terms, item) for item in items)
         # Ray's backend has no generators.
         lazy = self.backend.supports_return_generator
         parallel = Parallel(
@@ -209,11 +224,8 @@ class Workers:
             if self.in_process:
                 running.stop()
 
-    def _task(self, run, function, config, item):
+    def _task(self, run, function, terms, item):
         """One task, as joblib takes it."""
-        n_threads = None
-        if self.in_process:
-            n_threads = max(1, self.torch_threads // self.count)
         shared = [argument for argument in item if isinstance(argument, Shared)]
         numbers = itertools.count()
         args = [Place(next(numbers)) if isinstance(a, Shared) else a for a in item]
@@ -221,4 +233,4 @@ class Workers:
             args = cloudpickle.dumps(args)
         keys = tuple(argument.key for argument in shared)
         values = (argument.value for argument in shared)
-        return delayed(run)(function, config, n_threads, keys, args, *values)
+        return delayed(run)(function, terms, keys, args, *values)

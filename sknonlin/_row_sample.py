@@ -132,6 +132,7 @@ def rows_in_groups(energies, group, index, targets, unit):
         rows = torch.minimum(rows, ends[:, part, None] - 1)
         energy = row_energies((yield Take(rows.flatten(1))), unit)
         energy = energy.reshape(rows.shape) * inside
-        place = torch.searchsorted(energy.cumsum(2), targets[:, part, None])[..., 0]
+        wanted = targets[:, part, None].contiguous()
+        place = torch.searchsorted(energy.cumsum(2), wanted)[..., 0]
         result[:, part] = torch.minimum(starts[:, part] + place, ends[:, part] - 1)
     return result

@@ -34,6 +34,8 @@ class SampleScoringMixin(TransformerMixin):
         X = self._validate(X)
         codes = None if y is None else self._codes(check_labels(X, y))
         n_samples = get_len(as_arrays(X))
+        if not n_samples:
+            raise ValueError("X has 0 samples; give at least 1.")
         with limited(self.working_memory):
             scores = self._cones.score(
                 as_network(self.estimator_),

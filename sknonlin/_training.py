@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from sknonlin._default_network import default_network
 from sknonlin._first_run import first_run
 from sknonlin._memory import file_mapping, release_pages
-from sknonlin._networks import as_network
+from sknonlin._networks import as_network, refuse_streams
 from sknonlin._process_wide import random_state_kept
 from sknonlin.profile import check_labels
 
@@ -126,6 +126,7 @@ def wraps(estimator, kind):
 
 def validate_samples(detector, X, y="no_validation", *, reset=False):
     """Return samples as the network takes them, and labels where there are some."""
+    refuse_streams(X)
     estimator = detector.estimator
     if isinstance(X, SKORCH_INPUT) and wraps(estimator, NeuralNet):
         for name in ("n_features_in_", "feature_names_in_") if reset else ():

@@ -2,6 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from sknonlin import ActivationNonlinearity
+
+RANKS = [1, 2, 4, 8]
+
 # At the tests' sizes a second thread gains nothing, and costs much where cores are busy.
 torch.set_num_threads(1)
 
@@ -25,6 +29,19 @@ def relu_matrix(n, q, depth=6, seed=0):
     """Activations of a random ReLU layer on random inputs."""
     rng = np.random.default_rng(seed)
     return np.maximum(rng.normal(size=(n, depth)) @ rng.normal(size=(depth, q)), 0)
+
+
+def make(**parameters):
+    parameters = {"ranks": RANKS, "max_rows": 60, "random_state": 0} | parameters
+    return ActivationNonlinearity(**parameters)
+
+
+@pytest.fixture
+def classes():
+    """Activations of tall, small and single-row classes, mixed."""
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.repeat([2, 4, 7, 9, 12], (150, 150, 40, 25, 1)))
+    return relu_matrix(len(y), 24), y
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ import pytest
 from distributed import Client, LocalCluster
 from scipy import sparse
 
-from sknonlin import ActivationNonlinearity
-from tests.conftest import relu_matrix
+from tests.conftest import make, relu_matrix
 
-RANKS = [1, 2, 4, 8]
 COMPRESSIONS = ["nmf", "pca", "ablation"]
 
 
@@ -25,20 +23,7 @@ def scheduler():
         yield
 
 
-def make(**parameters):
-    parameters = {"ranks": RANKS, "max_rows": 60, "random_state": 0} | parameters
-    return ActivationNonlinearity(**parameters)
-
-
-@pytest.fixture
-def classes():
-    """Activations of a tall class, two small ones and one of a single row, mixed."""
-    rng = np.random.default_rng(0)
-    y = rng.permutation(np.repeat([2, 4, 7, 9], (150, 40, 25, 1)))
-    return relu_matrix(len(y), 24), y
-
-
-CHUNKS = [(216, 24), ((100, 3, 0, 113), 24), (7, 5)]
+CHUNKS = [(366, 24), ((100, 3, 0, 263), 24), (7, 5)]
 
 
 @pytest.mark.parametrize("chunks", CHUNKS, ids=str)
@@ -133,7 +118,7 @@ class Watched:
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_rows_are_never_gathered(classes, compression, by_class):
     X, y = classes
-    tall = y != 9
+    tall = y != 12
     X, y = X[tall], y[tall]
     watched = Watched(X)
     lazy = da.from_array(watched, chunks=(20, -1))

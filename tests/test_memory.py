@@ -7,7 +7,8 @@ import pytest
 import torch
 from joblib import parallel_config
 from scipy import sparse
-from sklearn import config_context
+from sklearn import clone, config_context
+from sklearn.datasets import load_digits
 
 from sknonlin import ActivationNonlinearity, _memory, nmf_path
 from sknonlin._arrays import PRODUCTS, MatrixStack
@@ -16,23 +17,9 @@ from sknonlin._cone import unit_rows
 from sknonlin._memory import limited
 from sknonlin._path_steps import rows_that_fit
 from sknonlin._row_sample import group_size
-from tests.conftest import relu_matrix
+from tests.conftest import RANKS, make, relu_matrix
 
-RANKS = [1, 2, 4, 8]
 LITTLE = 0.05  # MiB, so that everything is cut into very many parts
-
-
-def make(**parameters):
-    parameters = {"ranks": RANKS, "max_rows": 60, "random_state": 0} | parameters
-    return ActivationNonlinearity(**parameters)
-
-
-@pytest.fixture
-def classes():
-    """Activations of tall, small and single-row classes, mixed."""
-    rng = np.random.default_rng(0)
-    y = rng.permutation(np.repeat([2, 4, 7, 9, 12], (150, 150, 40, 25, 1)))
-    return relu_matrix(len(y), 24), y
 
 
 @pytest.fixture
@@ -246,13 +233,20 @@ def test_workers_give_the_same(classes, kinds, backend):
             np.testing.assert_allclose(scores, expected.score_samples(X, y), atol=1e-6)
 
 
-def test_the_rows_drawn_do_not_depend_on_the_number_of_workers():
-    X, y = relu_matrix(600, 200), np.repeat([0, 1], 300)
-    fits = [
-        make(by_class=True, max_rows=4000, working_memory=1, n_jobs=n_jobs).fit(X, y)
-        for n_jobs in (1, 2)
-    ]
-    np.testing.assert_allclose(fits[0].errors_, fits[1].errors_, atol=1e-6)
+@pytest.mark.parametrize(
+    ("dtype", "working_memory"), [(np.float32, None), (np.float64, None), (np.float32, 1)]
+)
+def test_nothing_depends_on_the_number_of_workers(dtype, working_memory):
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:200].astype(dtype), y[:200]
+    scorer = ActivationNonlinearity(
+        [1, 4, 16], by_class=True, working_memory=working_memory, random_state=0
+    )
+    one = clone(scorer).fit(X, y)
+    for n_jobs in (3, 10):
+        other = clone(scorer).set_params(n_jobs=n_jobs).fit(X, y)
+        np.testing.assert_allclose(other.errors_, one.errors_, atol=1e-7)
+        np.testing.assert_allclose(other.transform(X), one.transform(X), atol=1e-6)
 
 
 # Interruptions and progress
@@ -363,6 +357,7 @@ for X, by_class in ((whole, False), (mapped, False), (whole, True), (mapped, Tru
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux")
 def test_peak_stays_near_the_working_memory(tmp_path):
     X = np.random.default_rng(0).random((60_000, 512), np.float32)  # 117 MiB

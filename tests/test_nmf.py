@@ -114,6 +114,15 @@ def test_bounded_below_by_the_singular_values(activations):
 # Invariance
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_digit_depends_on_the_stack(dtype):
+    stack = np.stack([relu_matrix(50, 40, seed=i) for i in range(6)]).astype(dtype)
+    errors = nmf_path(stack, RANKS).errors
+    for size in (1, 2, 5):
+        part = nmf_path(stack[:size], RANKS).errors
+        np.testing.assert_array_equal(part, errors[:size])
+
+
 def test_stacking_changes_nothing(stack):
     path = nmf_path(stack, RANKS)
     assert path.errors.shape == (3, len(RANKS))

@@ -171,6 +171,21 @@ def test_profile(backend, digits, network, cumulative):
     assert not any(m._forward_hooks for m in module.modules())
 
 
+def test_little_memory_gives_the_same_whatever_the_workers(digits, network):
+    X, y = digits
+    settings = {"ranks": [1, 4], "max_iter": 20, "random_state": 0, "working_memory": 2}
+    one = layer_profile(network, X, y, **settings)
+    detector = measuring(network).set_params(working_memory=2)
+    scores = detector.fit(X, y).score_samples(X, y)
+    for n_jobs in (2, 4):
+        more = layer_profile(network, X, y, n_jobs=n_jobs, **settings)
+        np.testing.assert_allclose(more.errors, one.errors, atol=1e-6)
+        np.testing.assert_allclose(more.accuracies, one.accuracies, atol=1e-6)
+    detector.set_params(n_jobs=2)
+    np.testing.assert_allclose(detector.score_samples(X, y), scores, atol=1e-6)
+    np.testing.assert_allclose(detector.fit(X, y).score_samples(X, y), scores, atol=1e-6)
+
+
 def test_search_on_a_cluster(cluster, digits, tmp_path):
     X, y = digits[0].reshape(300, -1), digits[1]
     detector = MemorizationDetector(

@@ -14,6 +14,7 @@ mpl.use("Agg")
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "printed"),
     [
