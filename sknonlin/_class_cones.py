@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from sknonlin._arrays import CHUNK_ELEMENTS, MatrixStack, resolve_device
-from sknonlin._class_stacks import class_stacks
+from sknonlin._class_stacks import class_members, class_stacks
 from sknonlin._memory import affordable, in_parts, release_pages
 
 TILE = 64  # rows that are multiplied at once
@@ -112,14 +112,21 @@ class FoldLearner:
     folds: np.ndarray
     keep: np.ndarray
 
-    def __call__(self, A, fold):
-        """Components of every rank, and contrasts, from the unit rows of a layer."""
-        reached = ~np.isnan(A[:, 0])
-        components = self._components(A, self.keep & reached & (self.folds != fold))
-        cones = ClassCones(
-            self.compression, self.device, [H[None] for H in components], self.first_rank
-        )
-        scored = np.flatnonzero(self.folds == fold)
+    def __call__(self, A, chosen):
+        """Learn from the unit rows of a layer, without each of some folds.
+
+        Returns
+        -------
+        components : list of tensors of shape (len(chosen), n_classes, k, n_features)
+            For every rank.
+        scored : ndarray of int
+            The samples in these folds.
+        contrasts : ndarray of shape (len(scored),)
+            Theirs.
+        """
+        components = self._components(A, chosen)
+        cones = ClassCones(self.compression, self.device, components, self.first_rank)
+        scored = np.flatnonzero(np.isin(self.folds, chosen))
         codes = torch.from_numpy(self.codes[scored])
         X = torch.from_numpy(A[scored])
         contrasts = torch.zeros(len(X), dtype=X.dtype)
@@ -127,29 +134,37 @@ class FoldLearner:
         def use(place, areas):
             contrasts[place] = contrast(areas, codes[place]).cpu()
 
-        cones.compare(X, np.zeros(len(X), np.int64), use)
+        cones.compare(X, np.searchsorted(chosen, self.folds[scored]), use)
         release_pages(A)
-        return components, contrasts.numpy()
+        return components, scored, contrasts.numpy()
 
     def _components(self, A, chosen):
-        members = np.flatnonzero(chosen)
-        present, groups = np.unique(self.codes[members], return_inverse=True)
+        """Components of every rank, fold and class; stacks of all folds at once."""
+        reached = self.keep & ~np.isnan(A[:, 0])
+        places, members = [], []
+        for i, fold in enumerate(chosen):
+            rows = np.flatnonzero(reached & (self.folds != fold))
+            own = class_members(self.codes[rows], self.n_classes)
+            for code, index in enumerate(own):
+                if len(index):
+                    places.append((i, code))
+                    members.append(rows[index])
         limit = getattr(self.compression, "max_rows", None)
         components = []
-        for cones, X, n_rows in class_stacks(A[members], groups, len(present), limit):
+        for cones, X, n_rows in class_stacks(A, members, limit):
             stack = MatrixStack(X, self.device)
             learned = self.compression.learn(stack, self.ranks, n_rows)[1]
             if not components:
-                shapes = [(self.n_classes, *H.shape[1:]) for H in learned]
                 components = [
-                    torch.zeros(shape, dtype=H.dtype)
-                    for shape, H in zip(shapes, learned, strict=True)
+                    torch.zeros(len(chosen), self.n_classes, *H.shape[1:], dtype=H.dtype)
+                    for H in learned
                 ]
+            at = tuple(np.transpose([places[number] for number in cones]))
             for all_components, H in zip(components, learned, strict=True):
-                all_components[present[cones]] = H.cpu()
+                all_components[at] = H.cpu()
         return components
 
 
-def learn_fold(learner, A, fold):
+def learn_folds(learner, A, chosen):
     """Run a :class:`FoldLearner` on a layer: the task of a worker."""
-    return learner(A, fold)
+    return learner(A, chosen)

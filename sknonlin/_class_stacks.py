@@ -74,10 +74,18 @@ def gather_classes(X, members, height):
     return stack
 
 
-def class_stacks(X, codes, n_classes, max_rows):
+def class_stacks(X, members, max_rows):
     """Gather the rows of every class into stacks of matrices of one height.
 
     The shorter ones are padded with zero rows, which no factorization sees.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    members : list of ndarray of int
+        The rows of every class; one can be in several.
+    max_rows : int or None
+        Above it, classes are not padded.
 
     Yields
     ------
@@ -85,7 +93,6 @@ def class_stacks(X, codes, n_classes, max_rows):
     X : array of shape (len(classes), height, n_features)
     n_rows : list of int
     """
-    members = class_members(codes, n_classes)
     sizes = [len(index) for index in members]
     for height, classes in class_groups(sizes, X.shape[1], X.dtype.itemsize, max_rows):
         stack = gather_classes(X, [members[label] for label in classes], height)

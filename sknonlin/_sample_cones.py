@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sknonlin._class_cones import ClassCones, FoldLearner, contrast, learn_fold
+from sknonlin._class_cones import ClassCones, FoldLearner, contrast, learn_folds
 from sknonlin._cone import unit_rows
 from sknonlin._parallel import Workers
 from sknonlin._row_store import RowStore
@@ -150,7 +150,9 @@ class SampleCones:
         folds = self.folds.of(keys, codes)
         keep = np.ones(len(codes), dtype=bool)
         handles = {name: workers.share(A) for name, A in rows.items()}
-        tasks = [(name, fold) for name in rows for fold in range(N_FOLDS)]
+        # One worker learns all folds together, which is as many small products fewer.
+        shares = np.split(np.arange(N_FOLDS), 1 if workers.count == 1 else N_FOLDS)
+        tasks = [(name, share) for name in rows for share in shares]
         contrasts = np.empty((len(codes), len(rows)), next(iter(rows.values())).dtype)
         for n_done in range(N_ROUNDS):
             first_rank = 1 if n_done and len(self.ranks) > 1 else 0
@@ -166,13 +168,13 @@ class SampleCones:
                     keep,
                 )
             )
-            items = ((learner, handles[name], fold) for name, fold in tasks)
+            items = ((learner, handles[name], share) for name, share in tasks)
             description = f"cones, round {n_done + 1} of {N_ROUNDS}"
-            results = workers.map(learn_fold, items, description, len(tasks))
+            results = workers.map(learn_folds, items, description, len(tasks))
             learned = {name: [] for name in rows}
-            for (name, fold), (components, own) in zip(tasks, results, strict=True):
+            for (name, _), (components, scored, own) in zip(tasks, results, strict=True):
                 learned[name].append(components)
-                contrasts[folds == fold, list(rows).index(name)] = own
+                contrasts[scored, list(rows).index(name)] = own
             self.weights = layer_weights(contrasts)
             scores = contrasts @ self.weights
             keep = fitting(scores, codes)
@@ -180,7 +182,7 @@ class SampleCones:
             name: ClassCones(
                 self.compression,
                 self.device,
-                [torch.stack(H) for H in zip(*parts, strict=True)],
+                [torch.cat(H) for H in zip(*parts, strict=True)],
                 first_rank,
             )
             for name, parts in learned.items()

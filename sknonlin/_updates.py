@@ -23,7 +23,7 @@ def is_lone_vector(A, B):
     The library computes those in another way than a stack of them, which shows in the
     last digits, and then in where a factorization ends.
     """
-    return len(A) == 1 and 1 in (*A.shape[1:], B.shape[2])
+    return A.shape[0] == 1 and 1 in (*A.shape[1:], B.shape[2])
 
 
 def products(A, B):

@@ -23,7 +23,7 @@ def scheduler():
         yield
 
 
-CHUNKS = [(366, 24), ((100, 3, 0, 263), 24), (7, 5)]
+CHUNKS = [(366, 24), ((100, 3, 0, 263), 24), (31, 5)]
 
 
 @pytest.mark.parametrize("chunks", CHUNKS, ids=str)

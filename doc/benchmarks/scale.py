@@ -52,10 +52,12 @@ def growth(folder):
                 f"{seconds['fit']:.1f} s",
                 f"{seconds['score']:.1f} s",
                 f"{found['added']:.0f} MiB",
+                f"{found['libraries']:.0f} MiB",
             )
         )
     exponents = np.diff(np.log(times)) / np.diff(np.log(N_IMAGES))
-    text = table(("images", "`fit`, network trained", "`score_samples`", "added"), rows)
+    columns = "images", "`fit`, network trained", "`score_samples`", "added", "libraries"
+    text = table(columns, rows)
     listed = " and ".join(f"{exponent:.2f}" for exponent in exponents)
     return f"{text}\nThe exponent of the time from one number to the next: {listed}.\n"
 
@@ -75,13 +77,15 @@ def extremes(folder):
         steps = ", ".join(
             f"{step} {spent:.1f} s" for step, spent in seconds.items() if spent
         )
-        rows.append((name, steps, f"{found['added']:.0f}", f"{found['peak']:.0f}"))
-    return table(("activations", "time", "added, MiB", "resident in all, MiB"), rows)
+        parts = (f"{found[part]:.0f}" for part in ("added", "libraries", "peak"))
+        rows.append((name, steps, *parts))
+    columns = "added, MiB", "libraries, MiB", "resident in all, MiB"
+    return table(("activations", "time", *columns), rows)
 
 
 def budgets(folder):
     """Peak memory as a share of ``working_memory``."""
-    rows = []
+    rows, forward = [], None
     for name, (case, size) in BOUNDED.items():
         cells = []
         for budget in BUDGETS:
@@ -89,8 +93,13 @@ def budgets(folder):
             spent = sum(v for k, v in found["seconds"].items() if k != "reading")
             share = found["added"] / budget
             cells.append(f"{found['added']:.0f} ({share:.2f}), {spent:.0f} s")
+            forward = found.get("forward", forward)
         rows.append((name, *cells))
-    return table(("", *(f"{budget} MiB" for budget in BUDGETS)), rows)
+    text = table(("", *(f"{budget} MiB" for budget in BUDGETS)), rows)
+    return (
+        f"{text}\nPart of what the profile adds is what torch takes to run the ResNet on a "
+        f"batch: {forward:.0f} MiB by itself.\n"
+    )
 
 
 def main():
@@ -106,8 +115,8 @@ def main():
         "Written by `scale.py`, each measurement in a new process, on one core of a "
         f"shared virtual machine ({platform.machine()}); "
         f'{versions("sknonlin", "torch", "scikit-learn", "numpy")}. "Added" is the peak '
-        "of resident memory, pages of memory maps included, above that before, with the "
-        "data and the network loaded; results are part of it.",
+        "of resident memory, pages of memory maps included, above that after a first call "
+        "on little data, which loads what is under *libraries*; results are part of it.",
         "",
         "## Samples",
         "",

@@ -129,7 +129,11 @@ def profile(case, size, working_memory, folder):
     X, y = dataset.images, dataset.target
     torch.manual_seed(0)
     network = network_of(case, X, y, folder)
+    batch = torch.from_numpy(X[:50])
     watch = Watch(lambda: layer_profile(network, X[:50], y[:50], ranks=[1], by_class=False))
+    with torch.no_grad():
+        network(batch)
+    forward = watch.found()["added"]
     watch.step(
         "profile",
         layer_profile,
@@ -140,7 +144,7 @@ def profile(case, size, working_memory, folder):
         working_memory=working_memory,
         random_state=0,
     )
-    return watch.found()
+    return watch.found(forward=forward)
 
 
 def mapped_file(folder, n_rows, n_features=512):
