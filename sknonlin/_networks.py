@@ -266,15 +266,16 @@ def batches_of(loader):
 
 
 def native(batch):
-    """Convert samples to numbers as torch has them, in this machine's byte order."""
-    if isinstance(batch, np.ndarray) and batch.dtype.kind in "iuf":
-        dtype = np.float64 if batch.dtype.itemsize > 8 else batch.dtype.newbyteorder("=")
-        return batch.astype(dtype, copy=False)
-    if isinstance(batch, Mapping):
-        return {key: native(value) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return type(batch)(native(value) for value in batch)
-    return batch
+    """Convert arrays of numbers to what torch takes: of this machine's byte order."""
+
+    def convert(array):
+        if array.dtype.kind not in "iuf":
+            return array
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        dtype = np.float64 if wide else array.dtype.newbyteorder("=")
+        return array.astype(dtype, copy=False)
+
+    return tree_map_only(np.ndarray, convert, batch)
 
 
 def moved(batch, device):

@@ -1,7 +1,7 @@
 """The forward passes that a profile is made of, and what workers do with one."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -178,6 +178,7 @@ class PassMeasurer:
     settings: object
     cumulative: bool
     replay: bool
+    replicas: Replicas = field(init=False)
 
     def replicate(self, network, workers, n_tasks):
         """Take the network to measure, for as many threads as will run it."""

@@ -17,7 +17,7 @@ from sknonlin.activations import Capture, pass_samples
 N_LISTED = 2  # samples that the layers are listed with
 CACHED_ELEMENTS = 2**22  # activations of a pass that stay in a processor's cache
 MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
-BLOCKS_PER_WORKER = 8  # at least, so that none waits long for the last ones
+BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
 BLOCKS_AT_ONCE = 3  # that a worker has: one it works on, the others waiting
 # Shares of the working memory, of which the rest is for what is not counted.
 PASS_SHARE, BLOCK_SHARE = 0.2, 0.3
