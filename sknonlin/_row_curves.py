@@ -162,19 +162,27 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
         if not workers.in_process:
             row_bytes = stack.q * stack.dtype.itemsize
             step = min(step, affordable(row_bytes, most=SENT_BYTES // row_bytes))
+        order = None
+        if codes is not None and step < n and file_mapping(X) is None:
+            # Class by class, because every class in a chunk costs some small products.
+            order = np.argsort(codes, kind="stable")
         parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        places = parts if order is None else [order[part] for part in parts]
         if workers.in_process:
             components = [H.to(stack.dtype).to(stack.device) for H in task.components]
             task = replace(task, components=components)
         shared = workers.share(task)
-        chunks = ((X[part] if workers.in_process else copied(X[part])) for part in parts)
         items = (
-            (shared, chunk, None if codes is None else codes[part])
-            for part, chunk in zip(parts, chunks, strict=True)
+            (
+                shared,
+                X[place] if workers.in_process else copied(X[place]),
+                None if codes is None else codes[place],
+            )
+            for place in places
         )
         result = None
         computed = workers.map(compute_rows, items, "rows", len(parts))
-        for part, rows in zip(parts, computed, strict=True):
+        for place, rows in zip(places, computed, strict=True):
             if len(parts) == 1:
                 result = rows
                 continue
@@ -182,5 +190,5 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
                 shape = (n, *rows.shape[1:])
                 tensor = isinstance(rows, torch.Tensor)
                 result = rows.new_empty(shape) if tensor else np.empty(shape, rows.dtype)
-            result[part] = rows
+            result[place] = rows
     return result
