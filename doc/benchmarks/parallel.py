@@ -176,7 +176,7 @@ def threads_left(work):
 def killed(work, client):
     """Scores and seconds of a run in which a worker's process is killed."""
     processes = list(client.run(os.getpid).values())
-    timer = threading.Timer(2.0, os.kill, (processes[0], signal.SIGKILL))
+    timer = threading.Timer(1.0, os.kill, (processes[0], signal.SIGKILL))
     with parallel_config(backend="dask"):
         timer.start()
         spent, scores = timed(work.score)
@@ -224,7 +224,7 @@ def main():
             f"Two workers in threads where torch is allowed two threads take "
             f"{oversubscribed:.2f} times as long as where it has one: they share them.",
             "",
-            f"A Dask worker killed two seconds into `score_samples` "
+            f"A Dask worker killed one second into `score_samples` "
             f"({'it was' if died else 'it was not'} replaced): the scores came after "
             f"{spent:.1f} s (undisturbed {np.median(seconds['score', 'Dask']):.1f} s), and "
             f"differ by at most {np.abs(after - scores).max():.0e}.",
