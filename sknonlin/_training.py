@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch.utils.data import Dataset
@@ -75,6 +76,22 @@ def check_estimator_kind(estimator):
         "or NeuralNetBinaryClassifier, scikit-learn's MLPClassifier, one of them in a "
         f"FrozenEstimator, or None. {remedy}"
     )
+
+
+def check_classes(detector, y):
+    """Refuse labels that are not those of classes, or of one class alone.
+
+    Raises
+    ------
+    ValueError
+        If they are.
+    """
+    check_classification_targets(y)
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"{type(detector).__name__} needs samples of at least 2 classes, but the data "
+            "contains only 1 class. For the curves of one class, use layer_profile."
+        )
 
 
 def warn_of_trained_module(net):

@@ -14,7 +14,6 @@ from sklearn.utils.metadata_routing import (
     _raise_for_params,
     process_routing,
 )
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
@@ -28,6 +27,7 @@ from sknonlin._ranks import check_ranks
 from sknonlin._sample_cones import CONE_RANKS, SampleCones
 from sknonlin._sample_scoring import SampleScoringMixin
 from sknonlin._training import (
+    check_classes,
     check_estimator_kind,
     check_owners,
     trained,
@@ -271,12 +271,7 @@ class MemorizationDetector(
 
     def _train(self, X, y, params):
         """Set the network, trained or as it is, and return the labels' codes."""
-        check_classification_targets(y)
-        if len(np.unique(y)) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes, but the data "
-                "contains only 1 class. For the curves of one class, use layer_profile."
-            )
+        check_classes(self, y)
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         routed = process_routing(self, "fit", **params).get("estimator", {})
         self.estimator_, self.classes_ = trained(

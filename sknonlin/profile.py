@@ -1,6 +1,7 @@
 """Error and accuracy curves of every layer of a network, class by class."""
 
 import warnings
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -162,12 +163,9 @@ def profile_network(
     compression = make_compression(settings.pop("compression"), **settings)
     n_listed = min(N_LISTED, len(y))
     listed = network.take(X, list(range(n_listed)))
-    sizes = {"batch_size": batch_size, "n_batches": n_batches, "random_state": seed}
     labels, codes = np.unique(y, return_inverse=True)
-    if reference:
-        batches = make_reference_batches(codes, **sizes)
-    else:
-        batches = make_batches(codes, **sizes, by_class=by_class)
+    make = make_reference_batches if reference else partial(make_batches, by_class=by_class)
+    batches = make(codes, batch_size, n_batches, random_state=seed)
     with limited(working_memory):
         with Capture(network, layers, listed, n_listed) as capture:
             columns = torch.from_numpy(codes)

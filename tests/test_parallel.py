@@ -408,7 +408,8 @@ def test_threads_leave_settings_of_the_process(digits):
     module = seeded(Drawing)
     for _ in range(3):
         with left_alone(module):
-            layer_profile(module, *digits, ranks=[1, 2], n_jobs=3, random_state=0)
+            found = layer_profile(module, *digits, ranks=[1, 2], n_jobs=3, random_state=0)
+        assert found.layer_names == ["encoder.relu", "relu"]
 
 
 @pytest.mark.filterwarnings("ignore:You set iterator_valid__shuffle")

@@ -103,6 +103,22 @@ def draw(images, y, scores, names, path):
     return worst
 
 
+def training_accuracy(network, images, labels):
+    """Share of the training samples that get their label."""
+    with torch.no_grad():
+        parts = [network(part).argmax(1) for part in images.split(BATCH_SIZE)]
+    return (torch.cat(parts) == labels).float().mean().item()
+
+
+def epoch_seconds(network, images, labels):
+    """Median seconds of an epoch; the network is afterwards as it was."""
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    seconds = [train_epoch(network, optimizer, images, labels) for _ in range(3)]
+    network.load_state_dict(state)
+    return np.median(seconds)
+
+
 def main():
     """Write the table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -114,18 +130,13 @@ def main():
     X, y = dataset.images, dataset.target
     tensors = torch.from_numpy(X), torch.from_numpy(y)
     network = trained(*tensors, arguments.folder).eval()
-    with torch.no_grad():
-        parts = [network(part).argmax(1) for part in tensors[0].split(BATCH_SIZE)]
-    accuracy = (torch.cat(parts) == tensors[1]).float().mean().item()
-    state = {k: v.clone() for k, v in network.state_dict().items()}
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    accuracy = training_accuracy(network, *tensors)
     before = peak_mebibytes()
     rows = []
     for n_samples in (5000, 15_000, 60_000):
         learned, scores, seconds = timed(network, X, y, n_samples)
         rows.append((n_samples, *seconds, peak_mebibytes() - before))
-    epoch = np.median([train_epoch(network, optimizer, *tensors) for _ in range(3)])
-    network.load_state_dict(state)
+    epoch = epoch_seconds(network, *tensors)
     threshold = auto_threshold(learned)
     lines = [
         "# Fashion-MNIST's own labels",
