@@ -26,6 +26,7 @@ from torch._dynamo import eval_frame
 from torch.utils.data import TensorDataset
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
+from sknonlin._memory import limited
 from sknonlin._networks import as_network
 from sknonlin._parallel import Workers
 from sknonlin._replicas import Replicas
@@ -128,6 +129,12 @@ def test_one_worker_needs_no_backend():
         thread = list(workers.map(lambda _: threading.get_ident(), [(0,)]))
     assert thread == [threading.get_ident()]
     assert not Workers(1, verbose=1).__enter__().__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(("task_mebibytes", "count"), [(0, 4), (20, 4), (40, 2), (500, 1)])
+def test_no_more_workers_than_the_memory_holds(task_mebibytes, count):
+    with limited(100), Workers(4, task_bytes=task_mebibytes * 2**20) as workers:
+        assert workers.count == count
 
 
 def test_threads_share_torchs_threads():
