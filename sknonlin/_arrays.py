@@ -17,6 +17,7 @@ CHUNK_ELEMENTS = 2**23
 CHUNK_SHARE = 0.5  # of the memory, for a chunk and what is computed from it
 ROW_COPIES = 5  # of a row, and
 WIDTH_COPIES = 8  # of what is computed from it, that are there at once
+CACHED_ELEMENTS = 2**20  # numbers in a stack of matrices that a processor solves fastest
 # A page that is touched brings its neighbours in, so few rows are read at a time.
 MAPPED_ROWS = 64
 
@@ -96,6 +97,11 @@ def resolve_device(device, X=None):
             "Use device='cpu' or device='auto'."
         ) from error
     return found
+
+
+def stack_elements(device):
+    """Most numbers in a stack of several matrices that are solved together."""
+    return CACHED_ELEMENTS if device.type == "cpu" else CHUNK_ELEMENTS
 
 
 def check_device_dtype(device, dtype, name="X"):

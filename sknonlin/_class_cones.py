@@ -150,9 +150,10 @@ class FoldLearner:
                     places.append((i, code))
                     members.append(rows[index])
         limit = getattr(self.compression, "max_rows", None)
+        device = resolve_device(self.device)
         components = []
-        for cones, X, n_rows in class_stacks(A, members, limit):
-            stack = MatrixStack(X, self.device)
+        for cones, X, n_rows in class_stacks(A, members, limit, device):
+            stack = MatrixStack(X, device)
             learned = self.compression.learn(stack, self.ranks, n_rows)[1]
             if not components:
                 components = [

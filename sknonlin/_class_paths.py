@@ -133,9 +133,9 @@ def learn_local_classes(learner, X, members, results, n_jobs, verbose):
     """Learn from the classes of an array, stacks of them in parallel."""
     sizes = [len(index) for index in members]
     matrix = learner.matrix(X)
-    q, itemsize = matrix.q, matrix.dtype.itemsize
+    q, itemsize, max_rows = matrix.q, matrix.dtype.itemsize, learner.max_rows
     with Workers(n_jobs, verbose, learner.class_bytes(sizes, matrix)) as workers:
-        groups = class_groups(sizes, q, itemsize, learner.max_rows, workers.count)
+        groups = class_groups(sizes, q, itemsize, max_rows, matrix.device, workers.count)
         most = affordable(q * itemsize, share=GATHERED_SHARE)
         here = [] if workers.in_process else [g for g in groups if g[0] > most]
         groups = [group for group in groups if group not in here]

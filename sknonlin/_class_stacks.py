@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from sknonlin._arrays import CHUNK_ELEMENTS, gather
+from sknonlin._arrays import gather, stack_elements
 from sknonlin._memory import affordable
 
 STACK_SHARE = 0.15  # of the memory, for the rows of a stack themselves
@@ -28,7 +28,7 @@ def class_members(codes, n_classes):
     return np.split(order, np.cumsum(np.bincount(codes, minlength=n_classes))[:-1])
 
 
-def class_groups(sizes, n_features, itemsize, max_rows, n_groups=1):
+def class_groups(sizes, n_features, itemsize, max_rows, device, n_groups=1):
     """Group classes that are padded to one height.
 
     Parameters
@@ -39,6 +39,8 @@ def class_groups(sizes, n_features, itemsize, max_rows, n_groups=1):
         Length of their rows, and the bytes of a number.
     max_rows : int or None
         Above it, classes are not padded.
+    device : torch.device
+        Where they are solved, which says how many together.
     n_groups : int, default=1
         Classes are spread over at least so many groups, where there are enough.
 
@@ -53,7 +55,7 @@ def class_groups(sizes, n_features, itemsize, max_rows, n_groups=1):
     groups = []
     for height, labels in heights.items():
         numbers = height * n_features
-        most = min(even, max(1, CHUNK_ELEMENTS // numbers))
+        most = min(even, max(1, stack_elements(device) // numbers))
         step = affordable(numbers * itemsize, share=STACK_SHARE, most=most)
         groups += [
             (height, labels[start : start + step]) for start in range(0, len(labels), step)
@@ -74,7 +76,7 @@ def gather_classes(X, members, height):
     return stack
 
 
-def class_stacks(X, members, max_rows):
+def class_stacks(X, members, max_rows, device):
     """Gather the rows of every class into stacks of matrices of one height.
 
     The shorter ones are padded with zero rows, which no factorization sees.
@@ -86,6 +88,8 @@ def class_stacks(X, members, max_rows):
         The rows of every class; one can be in several.
     max_rows : int or None
         Above it, classes are not padded.
+    device : torch.device
+        Where the stacks are solved.
 
     Yields
     ------
@@ -94,6 +98,7 @@ def class_stacks(X, members, max_rows):
     n_rows : list of int
     """
     sizes = [len(index) for index in members]
-    for height, classes in class_groups(sizes, X.shape[1], X.dtype.itemsize, max_rows):
+    groups = class_groups(sizes, X.shape[1], X.dtype.itemsize, max_rows, device)
+    for height, classes in groups:
         stack = gather_classes(X, [members[label] for label in classes], height)
         yield classes, stack, [sizes[label] for label in classes]

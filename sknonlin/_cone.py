@@ -1,4 +1,4 @@
-"""Rows onto a non-negative cone, row by row, to the precision of the dtype."""
+"""Rows onto non-negative cones, row by row, to the precision of the dtype."""
 
 import torch
 
@@ -7,68 +7,94 @@ from sknonlin._updates import FLOOR, iterate, splitting
 
 N_STEPS = 20  # of the splitting iteration that finds the supports
 N_STEPS_UNENDED = 500
-SYSTEM_ELEMENTS = 2**23  # numbers in one batch of small linear systems
+SYSTEM_ELEMENTS = 2**22  # numbers in one batch of small linear systems
 SYSTEM_COPIES = 5
 SYSTEM_SHARE = 0.25  # of the memory
 
 
-def solve_on_support(G, F, support):
-    """Least squares on every column's own support; zero outside of it."""
-    S = support.T.to(G.dtype)  # (m, k)
-    systems = G * S[:, :, None] * S[:, None, :]
-    diagonal = torch.diagonal(G)
-    jitter = torch.finfo(G.dtype).eps * diagonal.max()
+def solve_on_support(G, F, support, owner):
+    """Least squares on every row's own support.
+
+    The systems are as large as the largest support, not as the cones.
+
+    Parameters
+    ----------
+    G : tensor of shape (n_cones, k, k)
+    F, support : tensors of shape (m, k)
+    owner : tensor of int of shape (m,)
+
+    Returns
+    -------
+    W : tensor of shape (m, k)
+        The solutions, zero outside of the support; NaN where a system is singular.
+    fitted : tensor of shape (m, k)
+        Inner products of the generators with what is approximated.
+    """
+    k = F.shape[1]
+    size = max(1, int(support.sum(1).amax()))
+    index = support.byte().argsort(dim=1, descending=True, stable=True)[:, :size]
+    S = support.gather(1, index).to(G.dtype)
+    rows = G.flatten(0, 1)[index + k * owner[:, None]]  # (m, size, k)
+    systems = rows.gather(2, index[:, None].expand(-1, size, -1))
+    systems.mul_(S[:, :, None]).mul_(S[:, None])
+    largest = torch.diagonal(G, dim1=1, dim2=2).amax(1)
+    jitter = torch.finfo(G.dtype).eps * largest[owner, None]
     torch.diagonal(systems, dim1=1, dim2=2).add_(1 - S + jitter * S)
     factor, info = torch.linalg.cholesky_ex(systems)
-    solution = torch.cholesky_solve((F.T * S)[:, :, None], factor)[:, :, 0].T
-    return solution.masked_fill(info[None] != 0, torch.nan)
+    right = (F.gather(1, index) * S)[:, :, None]
+    solution = torch.cholesky_solve(right, factor)[:, :, 0]
+    solution = solution.masked_fill_(info[:, None] != 0, torch.nan)
+    fitted = torch.bmm(solution[:, None], rows)[:, 0]
+    return torch.zeros_like(F).scatter_(1, index, solution), fitted
 
 
-def pivot(G, F, support):
+def pivot(G, F, support, owner):
     """Exact solutions by block principal pivoting (Kim & Park 2011).
 
-    Infeasible variables of a column change sides all at once as long as their number
+    Infeasible variables of a row change sides all at once as long as their number
     falls, and one by one (the last, Murty's rule) where it does not.
 
     Parameters
     ----------
-    G : tensor of shape (k, k)
-    F : tensor of shape (k, m)
-    support : bool tensor of shape (k, m)
+    G : tensor of shape (n_cones, k, k)
+    F : tensor of shape (m, k)
+    support : bool tensor of shape (m, k)
         Where the solutions are expected to be positive; it is overwritten.
+    owner : tensor of int of shape (m,)
+        The cone that every row is held against.
 
     Returns
     -------
-    result : tensor of shape (k, m)
+    W : tensor of shape (m, k)
     todo : tensor of int
-        Columns that did not end: singular systems, or very many exchanges.
+        Rows that did not end: singular systems, or very many exchanges.
     """
-    k, m = F.shape
+    m, k = F.shape
     tol = torch.finfo(G.dtype).eps ** (2 / 3)
-    scale = torch.diagonal(G).clamp(min=FLOOR).sqrt()[:, None]
-    right = (F / scale).norm(dim=0)
+    scales = torch.diagonal(G, dim1=1, dim2=2).clamp(min=FLOOR).sqrt()
+    right = (F / scales[owner]).norm(dim=1, keepdim=True)
     result = torch.zeros_like(F)
     fewest = torch.full((m,), k + 1, device=F.device)
     patience = torch.full((m,), 3, device=F.device)
     todo = torch.arange(m, device=F.device)
-    order = torch.arange(k, device=F.device)[:, None]
+    order = torch.arange(k, device=F.device)
     for _ in range(5 * k + 10):
-        f, s = F[:, todo], support[:, todo]
-        z = solve_on_support(G, f, s)
-        size = torch.minimum((z * scale).norm(dim=0), right[todo])
+        f, s, scale = F[todo], support[todo], scales[owner[todo]]
+        z, fitted = solve_on_support(G, f, s, owner[todo])
+        size = torch.minimum((z * scale).norm(dim=1, keepdim=True), right[todo])
         wrong = (s & (z * scale < -tol * size)) | (
-            ~s & ((f - G @ z) / scale > tol * right[todo])
+            ~s & ((f - fitted) / scale > tol * right[todo])
         )
-        wrong |= torch.isnan(z)
-        count = wrong.sum(0)
+        wrong |= torch.isnan(z).any(1, keepdim=True)
+        count = wrong.sum(1)
         ended = count == 0
-        result[:, todo[ended]] = z[:, ended].clamp(min=0)
+        result[todo[ended]] = z[ended].clamp(min=0)
         fewer = count < fewest[todo]
         patience[todo] = torch.where(fewer, 3, patience[todo] - 1)
         fewest[todo] = torch.minimum(count, fewest[todo])
-        last = order == torch.where(wrong, order, -1).amax(0)
-        exchange = torch.where(patience[todo] >= 0, wrong, last)
-        support[:, todo] = s ^ exchange
+        last = order == torch.where(wrong, order, -1).amax(1, keepdim=True)
+        exchange = torch.where(patience[todo, None] >= 0, wrong, last)
+        support[todo] = s ^ exchange
         todo = todo[~ended]
         if len(todo) == 0:
             break
@@ -76,40 +102,45 @@ def pivot(G, F, support):
 
 
 def project(G, F):
-    """Non-negative least squares of every column of ``F`` on its own.
+    """Non-negative least squares of every row on its own, on one cone or many.
 
-    A splitting iteration finds the support of most columns, pivoting ends them; for
+    A splitting iteration finds the support of most rows, pivoting ends them; for
     the few that it does not end, the iteration goes on.
 
     Parameters
     ----------
-    G : tensor of shape (k, k)
-        Gram matrix of the cone's generators.
-    F : tensor of shape (k, m)
+    G : tensor of shape (n_cones, k, k)
+        Gram matrices of the cones' generators.
+    F : tensor of shape (n_cones, k, m)
         Inner products of generators and rows.
 
     Returns
     -------
-    Wt : tensor of shape (k, m)
+    W : tensor of shape (n_cones, m, k)
     """
-    k, m = F.shape
-    P, M = splitting(G[None], F[None])
+    n_cones, k, m = F.shape
+    P, M = splitting(G, F)
     Z = iterate(P, M, P, N_STEPS)
-    result = torch.empty_like(F)
+    P, Z, F = (tensor.mT.flatten(0, 1) for tensor in (P, Z, F))
+    owner = torch.arange(n_cones, device=F.device).repeat_interleave(m)
+    result = torch.zeros_like(F)
     step = affordable(
         SYSTEM_COPIES * k**2 * F.element_size(),
         share=SYSTEM_SHARE,
         most=max(1, SYSTEM_ELEMENTS // k**2),
         device=F.device,
     )
-    for start in range(0, m, step):
-        part = slice(start, start + step)
-        result[:, part], left = pivot(G, F[:, part], Z[0, :, part] > 0)
+    rows = (F > 0).any(1).nonzero()[:, 0]  # the others' weights are zero
+    rows = rows[(Z[rows] > 0).sum(1).argsort()]  # systems of one size together
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        result[part], left = pivot(G, F[part], Z[part] > 0, owner[part])
         if len(left):
-            left = left + start
-            Z_left = iterate(P[:, :, left], M, Z[:, :, left], N_STEPS_UNENDED)
-            result[:, left] = Z_left[0].clamp(min=0)
-    return result
+            left = part[left]
+            P_left, Z_left = (tensor[left, :, None] for tensor in (P, Z))
+            Z_left = iterate(P_left, M[owner[left]], Z_left, N_STEPS_UNENDED)
+            result[left] = Z_left[:, :, 0].clamp(min=0)
+    return result.unflatten(0, (n_cones, m))
 
 
 def unit_rows(X):

@@ -4,6 +4,7 @@ Learning is written as a generator that yields what it needs of the rows, a :cla
 over all of them or a :class:`Take` of some, and is sent the answer.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from sknonlin._memory import affordable, in_parts
 
 LEARNING_SHARE = 0.75  # of the memory, for the matrices learned from together
+CACHED_BYTES = 2**25  # of them that a processor learns from fastest
 
 
 class Fold(NamedTuple):
@@ -51,7 +53,7 @@ def run(steps, stack):
 
 
 def learn_in_parts(make_steps, stack, matrix_bytes, n_rows=None):
-    """Learn from all matrices of a stack, as many together as the memory holds.
+    """Learn from all matrices of a stack, as many together as the memory or cache holds.
 
     Parameters
     ----------
@@ -76,7 +78,12 @@ def learn_in_parts(make_steps, stack, matrix_bytes, n_rows=None):
         steps = make_steps(part, n_rows if n_rows is None else n_rows[matrices])
         results.append(run(steps, part))
 
-    step = affordable(matrix_bytes, share=LEARNING_SHARE, device=stack.device)
+    step = affordable(
+        matrix_bytes,
+        share=LEARNING_SHARE,
+        most=CACHED_BYTES // matrix_bytes if stack.device.type == "cpu" else math.inf,
+        device=stack.device,
+    )
     in_parts(learn, stack.n_matrices, step)
     if len(results) == 1:
         return results[0]

@@ -4,6 +4,7 @@ from functools import cache, partial
 
 import torch
 from sklearn.utils import check_random_state
+from torch.nn import functional
 from tqdm.auto import tqdm
 
 from sknonlin._cone import unit_rows
@@ -15,6 +16,7 @@ from sknonlin._updates import FLOOR, add_products, admm_update, gram, products
 
 ROW_COPIES = 6  # of the rows that teach, and
 STATE_COPIES = 10  # of the factors, that are there at once
+ALIGNED = 4  # numbers that are read at once, at least
 
 
 def exact_components(X, k):
@@ -90,10 +92,22 @@ def rows_to_learn_from(n, q, ranks, max_rows):
     return min(n, max(max_rows, 2 * largest_learned(ranks, min(n, q))))
 
 
-def learn_rows(X, ranks, n_ranks, solver, max_iter, tol, verbose):
+def aligned(X):
+    """Pad every matrix of a stack with zero rows and columns, to multiples of four.
+
+    Where a matrix begins in memory then does not change its products by a digit, nor,
+    with that, what is learned from it: the library computes those at odd addresses in
+    another order.
+    """
+    rows, columns = (-size % ALIGNED for size in X.shape[1:])
+    return functional.pad(X, (0, columns, 0, rows)) if rows or columns else X
+
+
+def learn_rows(X, q, ranks, n_ranks, solver, max_iter, tol, verbose):
     """Errors, components and iterations from rows ``X``, which are overwritten.
 
-    ``ranks`` are the first of ``n_ranks``; the others' errors are left at 0.
+    The first ``q`` columns are the features. ``ranks`` are the first of ``n_ranks``; the
+    others' errors are left at 0.
     """
     norm = X.flatten(1).norm(dim=1)[:, None, None]
     X.div_(torch.where(norm > 0, norm, 1))
@@ -103,7 +117,7 @@ def learn_rows(X, ranks, n_ranks, solver, max_iter, tol, verbose):
     n_iter = torch.zeros(errors.shape, dtype=torch.int64, device="cpu")
     components = []
     for i, (H, error, iterations) in enumerate(steps):
-        components.append(unit_rows(H)[0])
+        components.append(unit_rows(H[:, :, :q])[0])
         errors[:, i], n_iter[:, i] = error, iterations.cpu()
         settle()
     return errors, components, n_iter
@@ -145,10 +159,11 @@ def path_steps(
     group = group_size(stack.n, stack.n_matrices) if sampled else 0
     largest, energies = yield from checked_scale(stack, nonnegative=True, group=group)
     if sampled:
-        X = yield from drawn_rows(energies, group, n_drawn, draw_offset())
+        X = aligned((yield from drawn_rows(energies, group, n_drawn, draw_offset())))
     else:
-        X = (yield Take()) / largest
-    errors, components, n_iter = learn_rows(X, learned, len(ranks), **settings)
+        X = aligned((yield Take())) / largest
+    errors, components, n_iter = learn_rows(X, stack.q, learned, len(ranks), **settings)
+    X = X[:, : stack.n, : stack.q]
     if sampled:
         X = X[:, :0].clone()  # the rows themselves can go
         if all_errors:

@@ -18,6 +18,7 @@ from sknonlin.activations import Capture, pass_samples
 # Share of the working memory for the activations of a pass, and what is held for each.
 PASS_SHARE, HELD_IN_PASS = 0.5, 4
 LEARNING_SHARE = 0.4  # of it, for what learns from them
+CACHED_ELEMENTS = 2**23  # activations of a pass that a processor goes through fastest
 TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
 
 
@@ -43,7 +44,8 @@ def make_passes(batches, max_samples):
         for number, batch in enumerate(own):
             sizes.setdefault(len(batch), []).append((label, number))
     for size, places in sizes.items():
-        step = max(1, max_samples // size)
+        n_passes = -(-len(places) // max(1, max_samples // size))
+        step = -(-len(places) // n_passes)
         for start in range(0, len(places), step):
             chosen = places[start : start + step]
             yield chosen, np.concatenate([batches[a][b] for a, b in chosen])
@@ -122,6 +124,14 @@ def layer_groups(capture, n_groups):
     return list(groups.values())
 
 
+def most_samples(capture, n_affordable):
+    """How many samples to measure in a pass: as many whatever the number of workers."""
+    most = min(n_affordable, pass_samples(capture))
+    if capture.network.device.type == "cpu":
+        most = min(most, pass_samples(capture, CACHED_ELEMENTS))
+    return most
+
+
 def make_tasks(capture, batches, n_workers, *, cumulative):
     """Split the work of a profile: passes, and groups of layers that are looked at.
 
@@ -131,9 +141,9 @@ def make_tasks(capture, batches, n_workers, *, cumulative):
         Class and number of every batch of a pass, its samples, and the layers that are
         measured by other tasks.
     """
-    affordable = affordable_samples(capture)
-    passes = list(make_passes(batches, min(affordable, pass_samples(capture))))
-    n_groups = 1 if cumulative else count_groups(passes, affordable, n_workers)
+    n_affordable = affordable_samples(capture)
+    passes = list(make_passes(batches, most_samples(capture, n_affordable)))
+    n_groups = 1 if cumulative else count_groups(passes, n_affordable, n_workers)
     groups = layer_groups(capture, n_groups)
     skips = [set(capture.listed) - set(group) for group in groups]
     return [(*one_pass, skip) for one_pass in passes for skip in skips]

@@ -148,7 +148,7 @@ class Pass:
         if self._exact(self.settings.ranks[i], X):
             return X, self.layouts[name].restore(X)
         components = self.components[name][i]
-        value = compression.approximate_stack(X.to(components), components).to(X)
+        value = compression.approximate_as_learned(X.to(components), components).to(X)
         return value, self.layouts[name].restore(value)
 
     def accuracies(self, name):

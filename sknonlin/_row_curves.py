@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy import sparse
+from torch.nn.utils.rnn import pad_sequence
 
 from sknonlin._arrays import (
     WIDTH_COPIES,
@@ -12,10 +13,38 @@ from sknonlin._arrays import (
     check_extremes,
     extremes,
     in_full_precision,
+    stack_elements,
 )
+from sknonlin._class_stacks import STACK_SHARE, class_groups, class_members
 from sknonlin._cone import unit_rows
 from sknonlin._memory import affordable, file_mapping, in_parts, release_pages
 from sknonlin._parallel import SENT_BYTES, Workers
+
+
+def stacks_of_classes(X, codes):
+    """Gather the rows of every class into stacks, padded with zero rows.
+
+    Yields
+    ------
+    classes : tensor of int of shape (n_classes,)
+    rows : tensor of shape (n_classes, height, q)
+    there : bool tensor of shape (n_classes, height), or 0 for all
+        Which of them are rows of X.
+    place : tensor of int, or slice
+        The places of these in X.
+    """
+    present, codes = codes.unique(return_inverse=True)
+    if len(present) == 1:
+        yield present, X[None], 0, slice(None)
+        return
+    members = class_members(codes.cpu().numpy(), len(present))
+    sizes = [len(index) for index in members]
+    for _, group in class_groups(sizes, X.shape[1], X.itemsize, None, X.device):
+        index = [torch.from_numpy(members[i]) for i in group]
+        index = pad_sequence(index, True, -1).to(X.device)
+        there = index >= 0
+        rows = X[index.clamp(min=0)].masked_fill_(~there[:, :, None], 0)
+        yield present[group], rows, there, index[there]
 
 
 @dataclass(frozen=True)
@@ -46,45 +75,47 @@ class RowResiduals:
         """Shape of a row's result."""
         return (self.n_cones * len(self.components),)
 
-    @property
-    def width(self):
+    def width(self, codes=None):
         """Numbers that are computed from a row, see :meth:`MatrixStack.step`."""
-        curves = 2 * self.n_cones * len(self.components) // WIDTH_COPIES
+        n_cones = self.n_cones if codes is None else 1
+        curves = 2 * n_cones * len(self.components) // WIDTH_COPIES
         return max(curves, *(H.shape[1] for H in self.components))
 
-    def residuals(self, X, codes=None):
-        """Residuals (m, n_cones, n_ranks) of rows of norm 1.
-
-        With ``codes``, those to the cone of each row alone, (m, 1, n_ranks).
-        """
-        n_cones = self.n_cones if codes is None else 1
-        residuals = X.new_empty(len(X), n_cones, len(self.components))
-        for i, chosen in self.rows_of_cones(X, codes):
-            rows, column = X[chosen], i if codes is None else 0
+    def residuals(self, X):
+        """Residuals (m, n_cones, n_ranks) of rows of norm 1 to all cones."""
+        residuals = X.new_empty(len(X), self.n_cones, len(self.components))
+        step = affordable(
+            2 * X.nbytes,
+            share=STACK_SHARE,
+            most=max(1, stack_elements(X.device) // X.numel()),
+            device=X.device,
+        )
+        for start in range(0, self.n_cones, step):
+            part = slice(start, min(start + step, self.n_cones))
+            rows = X.expand(part.stop - start, -1, -1)
             for j, cones in enumerate(self.components):
-                left = self.compression.residuals(rows, cones[i].to(X))
-                residuals[chosen, column, j] = left
+                left = self.compression.residuals(rows, cones[part].to(X))
+                residuals[:, part, j] = left.T
         return residuals.clamp_(max=1)
 
-    def rows_of_cones(self, X, codes=None):
-        """Yield every cone that rows are held against, and which: all, or its class's."""
-        if codes is None:
-            yield from ((i, slice(None)) for i in range(self.n_cones))
-            return
-        codes = codes.cpu()
-        present, counts = codes.unique(return_counts=True)
-        order = codes.argsort(stable=True).to(X.device)
-        yield from zip(present.tolist(), order.split(counts.tolist()), strict=True)
+    def own_residuals(self, X, codes):
+        """Residuals (m, 1, n_ranks) of rows of norm 1 to the cone of each one's class."""
+        residuals = X.new_empty(len(X), 1, len(self.components))
+        for classes, rows, there, place in stacks_of_classes(X, codes):
+            for j, cones in enumerate(self.components):
+                left = self.compression.residuals(rows, cones[classes].to(X))
+                residuals[place, 0, j] = left[there]
+        return residuals.clamp_(max=1)
 
     def areas(self, X, codes=None):
-        """Areas (m, n_cones) under the curves of :meth:`residuals`."""
-        residuals = self.residuals(X, codes)
+        """Areas under the curves to all cones (m, n_cones), or to each row's own (m, 1)."""
+        residuals = self.residuals(X) if codes is None else self.own_residuals(X, codes)
         weights = torch.tensor(self.weights, dtype=X.dtype, device=X.device)
         return residuals @ weights
 
     def __call__(self, X, codes=None):
-        """Curves of rows ``X`` (m, q), one after the other."""
-        return self.residuals(unit_rows(X)[0], codes).flatten(1)
+        """Curves of rows ``X`` (m, q) to all cones, one after the other."""
+        return self.residuals(unit_rows(X)[0]).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -113,13 +144,14 @@ class RowApproximations(RowResiduals):
     def __call__(self, X, codes=None):
         """Approximations of rows ``X`` (m, q)."""
         X, norm, largest = unit_rows(X)
-        if codes is None and self.n_cones > 1:
-            codes = self.areas(X).argmin(1)
+        if codes is None:
+            one = self.n_cones == 1
+            codes = torch.zeros(len(X), dtype=int) if one else self.areas(X).argmin(1)
         result = torch.empty_like(X)
         cones = self.components[self.position].to(X)
-        for i, chosen in self.rows_of_cones(X, codes):
-            part = self.compression.approximate(X[chosen], cones[i])
-            result[chosen] = part * norm[chosen] * largest[chosen]
+        for classes, rows, there, place in stacks_of_classes(X, codes):
+            part = self.compression.approximate(rows, cones[classes])[there]
+            result[place] = part.mul_(norm[place]).mul_(largest[place])
         return result
 
 
@@ -138,7 +170,7 @@ def compute_rows(task, X, codes=None):
         check_extremes(*extremes(block), stack.name, nonnegative=nonnegative)
         result[rows] = task(block[0], None if codes is None else codes[rows])
 
-    in_parts(compute, stack.n, stack.step(task.width))
+    in_parts(compute, stack.n, stack.step(task.width(codes)))
     return stack.restore(result, lead=False)
 
 
@@ -158,7 +190,7 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
     n = X.shape[0]
     with Workers(n_jobs, verbose) as workers:
         stack = MatrixStack(X, task.device, float16=torch.float64)
-        step = min(stack.step(task.width), -(-n // workers.count))
+        step = min(stack.step(task.width(codes)), -(-n // workers.count))
         if not workers.in_process:
             row_bytes = stack.q * stack.dtype.itemsize
             step = min(step, affordable(row_bytes, most=SENT_BYTES // row_bytes))

@@ -9,6 +9,7 @@ constraint, so that one tensor is the whole state of a solver.
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional
 
 RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
 RELAXATION = 1.6
@@ -64,12 +65,15 @@ def splitting(G, F):
     -------
     P, M : tensors of shapes (n_matrices, k, m) and (n_matrices, k, k)
     """
-    penalized = G.clone()
-    diagonal = torch.diagonal(penalized, dim1=1, dim2=2)
+    k = G.shape[1]
+    diagonal = torch.diagonal(G, dim1=1, dim2=2)
     rho = RHO * diagonal + FLOOR
-    diagonal.add_(rho)
+    # Of odd size, all but the first would begin at an odd address, see `aligned`.
+    odd = k % 2 if k > 1 else 0
+    penalized = functional.pad(G, (0, odd, 0, odd)) if odd else G.clone()
+    torch.diagonal(penalized, dim1=1, dim2=2).add_(functional.pad(rho, (0, odd), value=1))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(penalized)[0])
-    inverse.mul_(RELAXATION)
+    inverse = inverse[:, :k, :k] * RELAXATION
     P = products(inverse, F)
     M = inverse.mul_(rho[:, None, :])
     torch.diagonal(M, dim1=1, dim2=2).sub_(RELAXATION / 2)

@@ -61,13 +61,17 @@ class Compression:
         matrix_bytes = self.matrix_bytes(stack.n, stack.q, ranks, stack.dtype.itemsize)
         return learn_in_parts(steps, stack, matrix_bytes, n_rows)
 
+    def approximate_as_learned(self, X, components):
+        """Approximate a stack ``X`` (b, m, q) as for the errors of :meth:`learn`."""
+        return self.approximate(X, components)
+
 
 class Projection(Compression):
     """What NMF and PCA share: a row's residual is what its approximation leaves."""
 
     def residuals(self, X, components):
-        """Norm of what is left of every row of ``X`` (m, q)."""
-        return self.approximate(X, components).sub_(X).norm(dim=1)
+        """Norms (b, m) of what is left of the rows of a stack ``X`` (b, m, q)."""
+        return self.approximate(X, components).sub_(X).norm(dim=2)
 
     @staticmethod
     def exact(rank, n_rows, n_features):
@@ -111,16 +115,13 @@ class NMFCompression(Projection):
 
     @staticmethod
     def approximate(X, components):
-        """Rows ``X`` (m, q) with the components (k, q) of one rank."""
-        Wt = project(components @ components.T, components @ X.T)
-        return Wt.T @ components
+        """Approximate a stack ``X`` (b, m, q) with the components (b, k, q) of a rank."""
+        W = project(gram(components), products(components, X.mT))
+        return products(W, components)
 
     @staticmethod
-    def approximate_stack(X, components):
-        """Approximate a stack ``X`` (b, m, q) with the components (b, k, q) of a rank.
-
-        The weights are those that the errors of :meth:`learn` are measured with.
-        """
+    def approximate_as_learned(X, components):
+        """Approximate with the weights that the errors of :meth:`learn` come from."""
         return products(stack_weights(X, components).mT, components)
 
 
@@ -181,11 +182,6 @@ class PCACompression(Projection):
 
     @staticmethod
     def approximate(X, components):
-        """Rows ``X`` (m, q) with the components (k, q) of one rank."""
-        return X @ components.T @ components
-
-    @staticmethod
-    def approximate_stack(X, components):
         """Approximate a stack ``X`` (b, m, q) with the components (b, k, q) of a rank."""
         return torch.bmm(torch.bmm(X, components.mT), components)
 
@@ -229,15 +225,10 @@ class AblationCompression(Compression):
     @classmethod
     def stack_residuals(cls, X, components):
         """Norms (b, m) of what each of the masks (b, n_draws, q) leaves of rows (m, q)."""
-        return torch.stack([cls.residuals(X, masks) for masks in components])
+        return cls.residuals(X.expand(len(components), -1, -1), components)
 
     @staticmethod
     def approximate(X, components):
-        """Rows ``X`` (m, q) under the first mask of one rank."""
-        return X * components[0]
-
-    @staticmethod
-    def approximate_stack(X, components):
         """Approximate a stack ``X`` (b, m, q) under the first mask of a rank."""
         return X * components[:, :1]
 
@@ -248,8 +239,8 @@ class AblationCompression(Compression):
 
     @staticmethod
     def residuals(X, components):
-        """Norm of what is left of every row of ``X`` (m, q), averaged over the masks."""
-        return (X.square() @ (1 - components).T).sqrt().mean(1)
+        """Norms (b, m) of what is left of rows (b, m, q), averaged over the masks."""
+        return torch.bmm(X.square(), (1 - components).mT).sqrt().mean(2)
 
 
 COMPRESSIONS = {

@@ -256,9 +256,7 @@ def nnls(X, components, *, device="auto"):
 
     def solve(rows):
         X, norm, largest = unit_rows(stack.rows(rows.start, rows.stop))
-        F = products(H, X.mT)
-        Wt = torch.stack([project(g, f) for g, f in zip(G, F, strict=True)])
-        W[:, rows] = Wt.mT * norm * largest
+        W[:, rows] = project(G, products(H, X.mT)) * norm * largest
 
     in_parts(solve, stack.n, stack.step(cones.n))
     for factor in H_norm:

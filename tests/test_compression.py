@@ -31,7 +31,7 @@ def test_pca_rows_are_those_of_truncated_svd():
     compression, _, components, _ = learn("pca", X)
     model = TruncatedSVD(5, algorithm="arpack", random_state=0)
     expected = model.inverse_transform(model.fit_transform(X))
-    rows = compression.approximate(torch.from_numpy(X), components[2][0])
+    rows = compression.approximate(torch.from_numpy(X)[None], components[2])[0]
     np.testing.assert_allclose(rows, expected, atol=1e-8)
 
 
@@ -45,7 +45,7 @@ def test_errors_are_those_of_the_rows(name):
             left = rows.square().sum(0) @ (1 - component[0]).T
             expected = (left.sqrt() / rows.norm()).mean()
         else:
-            left = compression.residuals(rows, component[0])
+            left = compression.residuals(rows[None], component)
             expected = left.norm() / rows.norm()
         assert error.item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-7)
 
@@ -55,7 +55,7 @@ def test_pca_of_few_directions_has_no_more_axes():
     compression, errors, components, _ = learn("pca", X)
     for error, component in zip(errors[0], components, strict=True):
         rows = torch.from_numpy(X)
-        left = compression.residuals(rows, component[0]).norm() / rows.norm()
+        left = compression.residuals(rows[None], component).norm() / rows.norm()
         assert left.item() == pytest.approx(error.item(), abs=1e-6)
 
 
@@ -87,8 +87,8 @@ def test_ablation_keeps_k_units_in_nested_masks(activations):
         assert (mask <= larger).all()
     assert (errors.diff(dim=1) <= 0).all()
     assert errors[0, -1] == 0
-    rows = compression.approximate(torch.from_numpy(activations), masks[2][0])
-    np.testing.assert_array_equal(rows, activations * masks[2][0, 0].numpy())
+    rows = compression.approximate(torch.from_numpy(activations)[None], masks[2])
+    np.testing.assert_array_equal(rows[0], activations * masks[2][0, 0].numpy())
 
 
 def test_ablation_averages_towards_the_expected_energy():

@@ -145,8 +145,8 @@ def test_values_of_a_memory_map_are_checked(tmp_path):
 
 def test_groups_of_classes_are_spread_over_the_workers():
     sizes = [10] * 100 + [11] * 3
-    assert len(class_groups(sizes, 8, 8, 4000)) == 2
-    groups = class_groups(sizes, 8, 8, 4000, n_groups=4)
+    assert len(class_groups(sizes, 8, 8, 4000, torch.device("cpu"))) == 2
+    groups = class_groups(sizes, 8, 8, 4000, torch.device("cpu"), n_groups=4)
     assert len(groups) >= 4
     assert sorted(label for _, classes in groups for label in classes) == list(range(103))
 

@@ -115,12 +115,16 @@ def test_bounded_below_by_the_singular_values(activations):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_no_digit_depends_on_the_stack(dtype):
-    stack = np.stack([relu_matrix(50, 40, seed=i) for i in range(6)]).astype(dtype)
-    errors = nmf_path(stack, RANKS).errors
-    for size in (1, 2, 5):
-        part = nmf_path(stack[:size], RANKS).errors
-        np.testing.assert_array_equal(part, errors[:size])
+@pytest.mark.parametrize("shape", [(50, 40), (33, 19), (19, 33), (61, 10)])
+@pytest.mark.parametrize("ranks", [RANKS, [1, 7]])
+def test_no_digit_depends_on_the_stack(dtype, shape, ranks):
+    stack = np.stack([relu_matrix(*shape, seed=i) for i in range(6)]).astype(dtype)
+    path = nmf_path(stack, ranks)
+    for place in (slice(0, 1), slice(0, 5), slice(1, 3), slice(3, 6)):
+        part = nmf_path(stack[place], ranks)
+        np.testing.assert_array_equal(part.errors, path.errors[place])
+        for H, H_part in zip(path.components, part.components, strict=True):
+            np.testing.assert_array_equal(H_part, H[place])
 
 
 def test_stacking_changes_nothing(stack):
@@ -486,7 +490,7 @@ def test_nnls_without_pivoting_goes_on_iterating(monkeypatch):
     H, X = rng.random((5, 30)), rng.random((20, 30))
     expected = nnls(X, H)
     monkeypatch.setattr(
-        "sknonlin._cone.pivot", lambda G, F, s: (torch.zeros_like(F), torch.arange(20))
+        "sknonlin._cone.pivot", lambda G, F, *_: (torch.zeros_like(F), torch.arange(20))
     )
     np.testing.assert_allclose(nnls(X, H), expected, atol=1e-6)
 
@@ -494,10 +498,11 @@ def test_nnls_without_pivoting_goes_on_iterating(monkeypatch):
 def test_pivoting_ends_from_any_support():
     rng = np.random.default_rng(0)
     H, X = rng.uniform(-1, 1, (20, 24)), rng.uniform(-1, 1, (100, 24))
-    G, F = torch.from_numpy(H @ H.T), torch.from_numpy(H @ X.T)
-    result, left = pivot(G, F, torch.zeros(F.shape, dtype=torch.bool))
+    G, F = torch.from_numpy(H @ H.T), torch.from_numpy(X @ H.T)
+    support, owner = torch.zeros(F.shape, dtype=torch.bool), torch.zeros(100, dtype=int)
+    result, left = pivot(G[None], F, support, owner)
     assert len(left) == 0
-    np.testing.assert_allclose(result.T, nnls(X, H), atol=1e-9)
+    np.testing.assert_allclose(result, nnls(X, H), atol=1e-9)
 
 
 def test_nnls_of_repeated_and_zero_components():

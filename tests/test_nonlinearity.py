@@ -17,7 +17,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sknonlin import ActivationNonlinearity, nmf_path
 from sknonlin._ranks import auto_ranks
 from sknonlin.curves import area_under_curve
-from tests.conftest import relu_matrix
+from tests.conftest import make, relu_matrix
 
 RANKS = [1, 2, 4, 8]
 COMPRESSIONS = ["nmf", "pca", "ablation"]
@@ -194,6 +194,33 @@ def test_score_by_class_takes_the_class_given_or_the_best(labelled):
     codes = np.searchsorted(scorer.classes_, y)
     np.testing.assert_allclose(scorer.score_samples(X, y), areas[np.arange(64), codes])
     np.testing.assert_allclose(scorer.score_samples(X), areas.min(1))
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("n_elements", [1, 24 * 60, 2**20])
+def test_rows_of_classes_of_any_size_in_stacks_of_any(
+    classes, compression, n_elements, monkeypatch
+):
+    X, y = classes
+    scorer = make(compression=compression, by_class=True).fit(X, y)
+    expected = {}
+    for i, label in enumerate(scorer.classes_):
+        alone = make(compression=compression)
+        alone.fit(X[y == label])
+        alone.components_ = [H[i] for H in scorer.components_]
+        expected[label] = (
+            alone.transform(X),
+            alone.score_samples(X),
+            alone.reconstruct(X, 4),
+        )
+    monkeypatch.setattr("sknonlin._arrays.CACHED_ELEMENTS", n_elements)
+    residuals, scores = scorer.transform(X), scorer.score_samples(X, y)
+    rows = scorer.reconstruct(X, 4, y)
+    for i, (label, (own, areas, approximations)) in enumerate(expected.items()):
+        np.testing.assert_allclose(residuals[:, 4 * i : 4 * i + 4], own, atol=1e-9)
+        chosen = y == label
+        np.testing.assert_allclose(scores[chosen], areas[chosen], atol=1e-9)
+        np.testing.assert_allclose(rows[chosen], approximations[chosen], atol=1e-9)
 
 
 def test_zero_rows_have_no_residual(activations):

@@ -9,6 +9,7 @@ import warnings
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
+from itertools import pairwise
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
@@ -176,6 +177,26 @@ def test_profile(backend, digits, network, cumulative):
     np.testing.assert_allclose(two.errors, one.errors, atol=1e-6)
     np.testing.assert_allclose(two.accuracies, one.accuracies, atol=1e-6)
     assert not any(m._forward_hooks for m in module.modules())
+
+
+def odd_network():
+    widths = [64, 45, 33, 33, 33, 33]
+    layers = [
+        layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())
+    ]
+    return nn.Sequential(*layers, nn.Linear(33, 3))
+
+
+def test_widths_and_batches_of_any_size(digits):
+    """Matrices at any place in memory, which products must not depend on."""
+    X, y = digits[0].reshape(300, -1), digits[1]
+    module = seeded(odd_network)
+    settings = {"batch_size": 29, "random_state": 0}
+    one = layer_profile(module, X, y, **settings)
+    for n_jobs in (2, 3):
+        more = layer_profile(module, X, y, n_jobs=n_jobs, **settings)
+        np.testing.assert_allclose(more.errors, one.errors, atol=1e-6)
+        np.testing.assert_allclose(more.accuracies, one.accuracies, atol=1e-6)
 
 
 def test_little_memory_gives_the_same_whatever_the_workers(digits, network):
