@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.utils import gen_even_slices
 
 from sknonlin._arrays import gather, stack_elements
 from sknonlin._memory import affordable
@@ -42,7 +43,8 @@ def class_groups(sizes, n_features, itemsize, max_rows, device, n_groups=1):
     device : torch.device
         Where they are solved, which says how many together.
     n_groups : int, default=1
-        Classes are spread over at least so many groups, where there are enough.
+        Classes are spread over at least so many groups, where there are enough; over a
+        multiple of them where there are more.
 
     Returns
     -------
@@ -56,9 +58,11 @@ def class_groups(sizes, n_features, itemsize, max_rows, device, n_groups=1):
     for height, labels in heights.items():
         numbers = height * n_features
         most = min(even, max(1, stack_elements(device) // numbers))
-        step = affordable(numbers * itemsize, share=STACK_SHARE, most=most)
+        most = affordable(numbers * itemsize, share=STACK_SHARE, most=most)
+        n_stacks = -(-len(labels) // most)
+        n_stacks += -n_stacks % n_groups if n_stacks > n_groups else 0
         groups += [
-            (height, labels[start : start + step]) for start in range(0, len(labels), step)
+            (height, labels[part]) for part in gen_even_slices(len(labels), n_stacks)
         ]
     return groups
 

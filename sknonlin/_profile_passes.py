@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from sklearn import get_config
+from sklearn.utils import gen_even_slices
 
 from sknonlin._layout import Layout
 from sknonlin._memory import affordable, in_parts, limited
@@ -13,12 +14,11 @@ from sknonlin._networks import moved, part_of
 from sknonlin._path_steps import rows_that_fit
 from sknonlin._replays import Pass
 from sknonlin._replicas import Replicas
-from sknonlin.activations import Capture, pass_samples
+from sknonlin.activations import CACHED_ELEMENTS, Capture, pass_samples
 
 # Share of the working memory for the activations of a pass, and what is held for each.
 PASS_SHARE, HELD_IN_PASS = 0.5, 4
 LEARNING_SHARE = 0.4  # of it, for what learns from them
-CACHED_ELEMENTS = 2**23  # activations of a pass that a processor goes through fastest
 TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
 
 
@@ -45,9 +45,8 @@ def make_passes(batches, max_samples):
             sizes.setdefault(len(batch), []).append((label, number))
     for size, places in sizes.items():
         n_passes = -(-len(places) // max(1, max_samples // size))
-        step = -(-len(places) // n_passes)
-        for start in range(0, len(places), step):
-            chosen = places[start : start + step]
+        for part in gen_even_slices(len(places), n_passes):
+            chosen = places[part]
             yield chosen, np.concatenate([batches[a][b] for a, b in chosen])
 
 

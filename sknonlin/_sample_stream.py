@@ -12,10 +12,9 @@ from sknonlin._networks import moved, part_of
 from sknonlin._parallel import SENT_BYTES
 from sknonlin._replicas import Replicas
 from sknonlin._sample_features import sample_keys
-from sknonlin.activations import Capture, pass_samples
+from sknonlin.activations import CACHED_ELEMENTS, Capture, pass_samples
 
 N_LISTED = 2  # samples that the layers are listed with
-CACHED_ELEMENTS = 2**22  # activations of a pass that stay in a processor's cache
 MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
 BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
 BLOCKS_AT_ONCE = 3  # that a worker has: one it works on, the others waiting

@@ -317,8 +317,8 @@ def layer_profile(
 
     The network is run in eval mode, without gradients, in float32 or its own precision;
     its mode, its hooks and torch's random state are afterwards as they were. All
-    batches of one size go through it together, up to 2**26 numbers of activations (2**23
-    on a CPU, which more would not be faster on), fewer where the memory is less. From each
+    batches of one size go through it together, up to 2**26 numbers of activations (2**22
+    on a CPU, which is no faster with more), fewer where the memory is less. From each
     layer on, only the rest of the network is run again.
 
     A layer that some batches do not reach, in a network that chooses its way by the

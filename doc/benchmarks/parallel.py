@@ -16,7 +16,7 @@ import platform
 import signal
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -96,6 +96,27 @@ def timed(function):
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
+
+
+def run_cluster(pipe):
+    """Run a cluster of two workers until something is sent: a process of its own."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+        pipe.send(local.scheduler_address)
+        pipe.recv()
+
+
+@contextmanager
+def cluster():
+    """Address of a Dask cluster, whose scheduler takes no time of this process."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=run_cluster, args=(there,))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send(None)
+        process.join()
 
 
 def twin(folder, pipe):
@@ -191,10 +212,8 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--write", type=pathlib.Path)
     arguments = parser.parse_args()
-    work = Work(arguments.folder)
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
-    twins = Twins(arguments.folder)
-    with cluster, Client(cluster) as client:
+    work, twins = Work(arguments.folder), Twins(arguments.folder)
+    with cluster() as address, Client(address) as client:
         seconds, differences = compare(work, twins)
         twins.end()
         oversubscribed = threads_left(work)
