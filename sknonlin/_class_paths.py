@@ -6,7 +6,12 @@ from functools import partial
 import numpy as np
 
 from sknonlin._arrays import in_full_precision
-from sknonlin._class_stacks import class_groups, class_members, gather_classes
+from sknonlin._class_stacks import (
+    class_groups,
+    class_members,
+    gather_classes,
+    stack_numbers,
+)
 from sknonlin._dask_arrays import (
     DaskMatrix,
     activation_stack,
@@ -133,9 +138,10 @@ def learn_local_classes(learner, X, members, results, n_jobs, verbose):
     """Learn from the classes of an array, stacks of them in parallel."""
     sizes = [len(index) for index in members]
     matrix = learner.matrix(X)
-    q, itemsize, max_rows = matrix.q, matrix.dtype.itemsize, learner.max_rows
+    q, itemsize = matrix.q, matrix.dtype.itemsize
     with Workers(n_jobs, verbose, learner.class_bytes(sizes, matrix)) as workers:
-        groups = class_groups(sizes, q, itemsize, max_rows, matrix.device, workers.count)
+        most = stack_numbers(itemsize, matrix.device)
+        groups = class_groups(sizes, q, learner.max_rows, most, workers.count)
         most = affordable(q * itemsize, share=GATHERED_SHARE)
         here = [] if workers.in_process else [g for g in groups if g[0] > most]
         groups = [group for group in groups if group not in here]

@@ -29,22 +29,40 @@ def class_members(codes, n_classes):
     return np.split(order, np.cumsum(np.bincount(codes, minlength=n_classes))[:-1])
 
 
-def class_groups(sizes, n_features, itemsize, max_rows, device, n_groups=1):
+def stack_numbers(itemsize, device, held="cpu"):
+    """Most numbers in the rows of several classes that are solved together.
+
+    Parameters
+    ----------
+    itemsize : int
+        Bytes of a number.
+    device : torch.device
+        Where they are solved.
+    held : str or torch.device, default="cpu"
+        Where the rows are brought together.
+    """
+    most = stack_elements(device)
+    return affordable(itemsize, share=STACK_SHARE, most=most, device=held)
+
+
+def class_groups(sizes, n_features, max_rows, most, n_groups=1, extra=0):
     """Group classes that are padded to one height.
 
     Parameters
     ----------
     sizes : list of int
         Number of rows of every class.
-    n_features, itemsize : int
-        Length of their rows, and the bytes of a number.
+    n_features : int
+        Length of their rows.
     max_rows : int or None
         Above it, classes are not padded.
-    device : torch.device
-        Where they are solved, which says how many together.
+    most : int
+        A group of several classes has no more numbers, see :func:`stack_numbers`.
     n_groups : int, default=1
-        Classes are spread over at least so many groups, where there are enough; over a
-        multiple of them where there are more.
+        Classes are spread over at least so many groups, where there are enough; those of
+        one height over a multiple of them, where there are more.
+    extra : int, default=0
+        Numbers that there are of every class besides its rows.
 
     Returns
     -------
@@ -56,10 +74,8 @@ def class_groups(sizes, n_features, itemsize, max_rows, device, n_groups=1):
     even = -(-len(sizes) // n_groups)
     groups = []
     for height, labels in heights.items():
-        numbers = height * n_features
-        most = min(even, max(1, stack_elements(device) // numbers))
-        most = affordable(numbers * itemsize, share=STACK_SHARE, most=most)
-        n_stacks = -(-len(labels) // most)
+        step = min(even, max(1, most // (height * n_features + extra)))
+        n_stacks = -(-len(labels) // step)
         n_stacks += -n_stacks % n_groups if n_stacks > n_groups else 0
         groups += [
             (height, labels[part]) for part in gen_even_slices(len(labels), n_stacks)
@@ -102,7 +118,7 @@ def class_stacks(X, members, max_rows, device):
     n_rows : list of int
     """
     sizes = [len(index) for index in members]
-    groups = class_groups(sizes, X.shape[1], X.dtype.itemsize, max_rows, device)
-    for height, classes in groups:
+    most = stack_numbers(X.dtype.itemsize, device)
+    for height, classes in class_groups(sizes, X.shape[1], max_rows, most):
         stack = gather_classes(X, [members[label] for label in classes], height)
         yield classes, stack, [sizes[label] for label in classes]

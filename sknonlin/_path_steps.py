@@ -19,6 +19,22 @@ STATE_COPIES = 10  # of the factors, that are there at once
 ALIGNED = 4  # numbers that are read at once, at least
 
 
+def padded(size):
+    """Size to which rows and columns are padded, see :func:`aligned`."""
+    return size + -size % ALIGNED
+
+
+def aligned(X):
+    """Pad every matrix of a stack with zero rows and columns, to multiples of four.
+
+    Where a matrix begins in memory then does not change its products by a digit, nor,
+    with that, what is learned from it: the library computes those at odd addresses in
+    another order.
+    """
+    rows, columns = (padded(size) - size for size in X.shape[1:])
+    return functional.pad(X, (0, columns, 0, rows)) if rows or columns else X
+
+
 def exact_components(X, k):
     """Components that reproduce ``X`` (n_matrices, n, q) when ``k >= min(n, q)``."""
     n_matrices, n, q = X.shape
@@ -42,11 +58,11 @@ def stack_weights(X, H):
 
 def residual_energies(block, largest, components):
     """Squared norms of what the cones of every rank leave of a block, and its own."""
-    X = block / largest.to(block.device)
+    X = aligned(block / largest.to(block.device))
     buffer = torch.square(X)
     total, left = buffer.sum((1, 2)), []
     for cones in components:
-        H = cones.to(block.device)
+        H = functional.pad(cones.to(block.device), (0, X.shape[2] - cones.shape[2]))
         add_products(X, stack_weights(X, H).mT, H, alpha=-1, out=buffer)
         left.append(buffer.square_().sum((1, 2)))
     return torch.stack(left, 1), total[:, None]
@@ -72,7 +88,7 @@ def largest_learned(ranks, limit):
 def rows_that_fit(max_rows, n_features, ranks, dtype, device):
     """How many rows the memory lets components be learned from, at most ``max_rows``."""
     k = largest_learned(ranks, n_features)
-    row_bytes = dtype.itemsize * (ROW_COPIES * n_features + STATE_COPIES * k)
+    row_bytes = dtype.itemsize * (ROW_COPIES * padded(n_features) + STATE_COPIES * k)
     most = torch.inf if max_rows is None else max_rows
     n_rows = affordable(row_bytes, share=LEARNING_SHARE, most=most, device=device)
     return min(most, max(n_rows, 2 * k))
@@ -81,6 +97,7 @@ def rows_that_fit(max_rows, n_features, ranks, dtype, device):
 def path_bytes(n, q, ranks, itemsize):
     """Memory that the factorizations of one matrix take."""
     k = largest_learned(ranks, min(n, q))
+    n, q = padded(n), padded(q)
     return itemsize * (ROW_COPIES * n * q + STATE_COPIES * k * (n + q))
 
 
@@ -90,17 +107,6 @@ def rows_to_learn_from(n, q, ranks, max_rows):
         return n
     # A sample must show more directions than the components it is to teach.
     return min(n, max(max_rows, 2 * largest_learned(ranks, min(n, q))))
-
-
-def aligned(X):
-    """Pad every matrix of a stack with zero rows and columns, to multiples of four.
-
-    Where a matrix begins in memory then does not change its products by a digit, nor,
-    with that, what is learned from it: the library computes those at odd addresses in
-    another order.
-    """
-    rows, columns = (-size % ALIGNED for size in X.shape[1:])
-    return functional.pad(X, (0, columns, 0, rows)) if rows or columns else X
 
 
 def learn_rows(X, q, ranks, n_ranks, solver, max_iter, tol, verbose):
@@ -161,7 +167,10 @@ def path_steps(
     if sampled:
         X = aligned((yield from drawn_rows(energies, group, n_drawn, draw_offset())))
     else:
-        X = aligned((yield Take())) / largest
+        rows = yield Take()
+        X = aligned(rows)
+        X = X / largest if X is rows else X.div_(largest)
+        del rows
     errors, components, n_iter = learn_rows(X, stack.q, learned, len(ranks), **settings)
     X = X[:, : stack.n, : stack.q]
     if sampled:

@@ -15,31 +15,42 @@ from sknonlin._arrays import (
     in_full_precision,
     stack_elements,
 )
-from sknonlin._class_stacks import STACK_SHARE, class_groups, class_members
+from sknonlin._class_stacks import (
+    STACK_SHARE,
+    class_groups,
+    class_members,
+    stack_numbers,
+)
 from sknonlin._cone import unit_rows
 from sknonlin._memory import affordable, file_mapping, in_parts, release_pages
 from sknonlin._parallel import SENT_BYTES, Workers
 
+# Of a cone's components, and of their Gram matrix, that are there at once.
+CONE_COPIES, GRAM_COPIES = 2, 6
 
-def stacks_of_classes(X, codes):
+
+def stacks_of_classes(X, codes, extra):
     """Gather the rows of every class into stacks, padded with zero rows.
+
+    ``extra`` is how many numbers there are of every class besides its rows.
 
     Yields
     ------
     classes : tensor of int of shape (n_classes,)
     rows : tensor of shape (n_classes, height, q)
-    there : bool tensor of shape (n_classes, height), or 0 for all
-        Which of them are rows of X.
+    there : index
+        Of those that are rows of X: a mask, or all of the one class.
     place : tensor of int, or slice
-        The places of these in X.
+        Their places in X.
     """
     present, codes = codes.unique(return_inverse=True)
     if len(present) == 1:
-        yield present, X[None], 0, slice(None)
+        yield present, X[None], (0, slice(None)), slice(None)
         return
     members = class_members(codes.cpu().numpy(), len(present))
     sizes = [len(index) for index in members]
-    for _, group in class_groups(sizes, X.shape[1], X.itemsize, None, X.device):
+    most = stack_numbers(X.itemsize, X.device, held=X.device)
+    for _, group in class_groups(sizes, X.shape[1], None, most, extra=extra):
         index = [torch.from_numpy(members[i]) for i in group]
         index = pad_sequence(index, True, -1).to(X.device)
         there = index >= 0
@@ -75,8 +86,17 @@ class RowResiduals:
         """Shape of a row's result."""
         return (self.n_cones * len(self.components),)
 
+    @property
+    def cone_numbers(self):
+        """Numbers that are made of a cone to hold rows against it."""
+        k, q = self.components[-1].shape[1:]
+        return CONE_COPIES * k * q + GRAM_COPIES * k**2
+
     def width(self, codes=None):
-        """Numbers that are computed from a row, see :meth:`MatrixStack.step`."""
+        """Numbers that are computed from a row, see :meth:`MatrixStack.step`.
+
+        With ``codes``, a row is held against one cone only.
+        """
         n_cones = self.n_cones if codes is None else 1
         curves = 2 * n_cones * len(self.components) // WIDTH_COPIES
         return max(curves, *(H.shape[1] for H in self.components))
@@ -84,10 +104,12 @@ class RowResiduals:
     def residuals(self, X):
         """Residuals (m, n_cones, n_ranks) of rows of norm 1 to all cones."""
         residuals = X.new_empty(len(X), self.n_cones, len(self.components))
+        k = self.components[-1].shape[1]
+        n_numbers = 2 * X.numel() + WIDTH_COPIES * len(X) * k + self.cone_numbers
         step = affordable(
-            2 * X.nbytes,
+            n_numbers * X.itemsize,
             share=STACK_SHARE,
-            most=max(1, stack_elements(X.device) // X.numel()),
+            most=max(1, stack_elements(X.device) // n_numbers),
             device=X.device,
         )
         for start in range(0, self.n_cones, step):
@@ -101,7 +123,8 @@ class RowResiduals:
     def own_residuals(self, X, codes):
         """Residuals (m, 1, n_ranks) of rows of norm 1 to the cone of each one's class."""
         residuals = X.new_empty(len(X), 1, len(self.components))
-        for classes, rows, there, place in stacks_of_classes(X, codes):
+        stacks = stacks_of_classes(X, codes, self.cone_numbers)
+        for classes, rows, there, place in stacks:
             for j, cones in enumerate(self.components):
                 left = self.compression.residuals(rows, cones[classes].to(X))
                 residuals[place, 0, j] = left[there]
@@ -149,7 +172,8 @@ class RowApproximations(RowResiduals):
             codes = torch.zeros(len(X), dtype=int) if one else self.areas(X).argmin(1)
         result = torch.empty_like(X)
         cones = self.components[self.position].to(X)
-        for classes, rows, there, place in stacks_of_classes(X, codes):
+        stacks = stacks_of_classes(X, codes, self.cone_numbers)
+        for classes, rows, there, place in stacks:
             part = self.compression.approximate(rows, cones[classes])[there]
             result[place] = part.mul_(norm[place]).mul_(largest[place])
         return result

@@ -41,7 +41,7 @@ def top_singular(R, d):
     if n > q:
         V, s, U = top_singular(R.mT, d)
         return U, s, V
-    width = d + OVERSAMPLING + d % 2  # even, see splitting
+    width = d + OVERSAMPLING + d % 2  # even, as in `splitting`
     if 4 * width < n:
         left, right = leading_left_basis(R, width)
         U = torch.bmm(left, eigenvectors(torch.bmm(right.mT, right)))

@@ -68,7 +68,7 @@ def splitting(G, F):
     k = G.shape[1]
     diagonal = torch.diagonal(G, dim1=1, dim2=2)
     rho = RHO * diagonal + FLOOR
-    # Of odd size, all but the first would begin at an odd address, see `aligned`.
+    # LAPACK inverts matrices at odd addresses in another order, as of stacks of odd size.
     odd = k % 2 if k > 1 else 0
     penalized = functional.pad(G, (0, odd, 0, odd)) if odd else G.clone()
     torch.diagonal(penalized, dim1=1, dim2=2).add_(functional.pad(rho, (0, odd), value=1))

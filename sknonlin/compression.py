@@ -222,10 +222,10 @@ class AblationCompression(Compression):
         """Memory that learning from one matrix takes."""
         return itemsize * 4 * q * len(ranks)
 
-    @classmethod
-    def stack_residuals(cls, X, components):
+    @staticmethod
+    def stack_residuals(X, components):
         """Norms (b, m) of what each of the masks (b, n_draws, q) leaves of rows (m, q)."""
-        return cls.residuals(X.expand(len(components), -1, -1), components)
+        return cross_products(X.square(), 1 - components).sqrt_().mean(1)
 
     @staticmethod
     def approximate(X, components):

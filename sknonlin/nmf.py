@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from sknonlin._arrays import MatrixStack, in_full_precision
 from sknonlin._cone import project, unit_rows
-from sknonlin._memory import in_parts, limited
+from sknonlin._memory import affordable, in_parts, limited
 from sknonlin._passes import learn_in_parts
 from sknonlin._path_steps import (
     one_draw,
@@ -22,6 +22,9 @@ from sknonlin._path_steps import (
 )
 from sknonlin._ranks import check_ranks
 from sknonlin._updates import SOLVERS, gram, products
+
+# Gram matrices of a cone that `nnls` holds at once, and their share of the memory.
+GRAM_COPIES, GRAM_SHARE = 6, 0.25
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -119,7 +122,8 @@ def nmf_path(
         is ``working_memory`` of :func:`sklearn.config_context`, 1024 unless set. On a
         GPU, what is free there counts instead.
     verbose : int, default=0
-        Above 0, progress bars over the ranks, and over the rows of a tall matrix.
+        Above 0, progress bars over the ranks, for one part of a large stack after the
+        other, and over the rows of a tall matrix.
 
     Returns
     -------
@@ -251,14 +255,21 @@ def nnls(X, components, *, device="auto"):
     cones.check_values(nonnegative=False)
     H, *H_norm = unit_rows(cones.rows())
     H = H.to(stack.dtype)
-    G = gram(H)
     W = H.new_empty(stack.n_matrices, stack.n, cones.n)
 
-    def solve(rows):
-        X, norm, largest = unit_rows(stack.rows(rows.start, rows.stop))
-        W[:, rows] = project(G, products(H, X.mT)) * norm * largest
+    def solve(matrices):
+        part, own = stack.part(matrices), H[matrices]
+        G = gram(own)
 
-    in_parts(solve, stack.n, stack.step(cones.n))
+        def solve_rows(rows):
+            X, norm, largest = unit_rows(part.rows(rows.start, rows.stop))
+            W[matrices, rows] = project(G, products(own, X.mT)) * norm * largest
+
+        in_parts(solve_rows, part.n, part.step(cones.n))
+
+    gram_bytes = GRAM_COPIES * cones.n**2 * H.itemsize
+    step = affordable(gram_bytes, share=GRAM_SHARE, device=stack.device)
+    in_parts(solve, stack.n_matrices, step)
     for factor in H_norm:
         W = W / torch.where(factor > 0, factor, torch.inf).mT
     return stack.restore(W)

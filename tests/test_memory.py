@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from sknonlin import ActivationNonlinearity, _memory, nmf_path
 from sknonlin._arrays import PRODUCTS, MatrixStack
-from sknonlin._class_stacks import class_groups
+from sknonlin._class_stacks import class_groups, stack_numbers
 from sknonlin._cone import unit_rows
 from sknonlin._memory import limited
 from sknonlin._path_steps import rows_that_fit
@@ -145,10 +145,23 @@ def test_values_of_a_memory_map_are_checked(tmp_path):
 
 def test_groups_of_classes_are_spread_over_the_workers():
     sizes = [10] * 100 + [11] * 3
-    assert len(class_groups(sizes, 8, 8, 4000, torch.device("cpu"))) == 2
-    groups = class_groups(sizes, 8, 8, 4000, torch.device("cpu"), n_groups=4)
+    assert len(class_groups(sizes, 8, 4000, 2**20)) == 2
+    groups = class_groups(sizes, 8, 4000, 2**20, n_groups=4)
     assert len(groups) >= 4
     assert sorted(label for _, classes in groups for label in classes) == list(range(103))
+
+
+def test_stacks_count_what_is_made_of_their_cones():
+    n_features, extra = 64, 10_000
+    with limited(1):
+        most = stack_numbers(8, torch.device("cpu"))
+        groups = class_groups([1] * 100, n_features, None, most, extra=extra)
+        assert {len(classes) for _, classes in groups} == {1}
+    with limited(8):
+        most = stack_numbers(8, torch.device("cpu"))
+        groups = class_groups([1] * 100, n_features, None, most, extra=extra)
+        largest = max(len(classes) for _, classes in groups)
+        assert 5 < largest * (n_features + extra) * 8 / 2**17 <= 10
 
 
 @pytest.mark.parametrize("working_memory", [0, -1, "much"])

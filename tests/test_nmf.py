@@ -117,11 +117,13 @@ def test_bounded_below_by_the_singular_values(activations):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(50, 40), (33, 19), (19, 33), (61, 10)])
 @pytest.mark.parametrize("ranks", [RANKS, [1, 7]])
-def test_no_digit_depends_on_the_stack(dtype, shape, ranks):
+@pytest.mark.parametrize("max_rows", [4000, 31])
+def test_no_digit_depends_on_the_stack(dtype, shape, ranks, max_rows):
+    settings = {"max_rows": max_rows, "random_state": 0}
     stack = np.stack([relu_matrix(*shape, seed=i) for i in range(6)]).astype(dtype)
-    path = nmf_path(stack, ranks)
+    path = nmf_path(stack, ranks, **settings)
     for place in (slice(0, 1), slice(0, 5), slice(1, 3), slice(3, 6)):
-        part = nmf_path(stack[place], ranks)
+        part = nmf_path(stack[place], ranks, **settings)
         np.testing.assert_array_equal(part.errors, path.errors[place])
         for H, H_part in zip(path.components, part.components, strict=True):
             np.testing.assert_array_equal(H_part, H[place])
