@@ -140,8 +140,8 @@ def learn_local_classes(learner, X, members, results, n_jobs, verbose):
     matrix = learner.matrix(X)
     q, itemsize = matrix.q, matrix.dtype.itemsize
     with Workers(n_jobs, verbose, learner.class_bytes(sizes, matrix)) as workers:
-        most = stack_numbers(itemsize, matrix.device)
-        groups = class_groups(sizes, q, learner.max_rows, most, workers.count)
+        together = stack_numbers(itemsize, matrix.device)
+        groups = class_groups(sizes, q, learner.max_rows, together, workers.count)
         most = affordable(q * itemsize, share=GATHERED_SHARE)
         here = [] if workers.in_process else [g for g in groups if g[0] > most]
         groups = [group for group in groups if group not in here]

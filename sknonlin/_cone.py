@@ -10,6 +10,7 @@ N_STEPS_UNENDED = 500
 SYSTEM_ELEMENTS = 2**22  # numbers in one batch of small linear systems
 SYSTEM_COPIES = 5
 SYSTEM_SHARE = 0.25  # of the memory
+GRAM_COPIES = 6  # of the cones' Gram matrices, that `project` holds
 
 
 def solve_on_support(G, F, support, owner):

@@ -14,7 +14,7 @@ from sknonlin._networks import moved, part_of
 from sknonlin._path_steps import rows_that_fit
 from sknonlin._replays import Pass
 from sknonlin._replicas import Replicas
-from sknonlin.activations import CACHED_ELEMENTS, Capture, pass_samples
+from sknonlin.activations import CACHED_PASS, Capture, pass_samples
 
 # Share of the working memory for the activations of a pass, and what is held for each.
 PASS_SHARE, HELD_IN_PASS = 0.5, 4
@@ -127,7 +127,7 @@ def most_samples(capture, n_affordable):
     """How many samples to measure in a pass: as many whatever the number of workers."""
     most = min(n_affordable, pass_samples(capture))
     if capture.network.device.type == "cpu":
-        most = min(most, pass_samples(capture, CACHED_ELEMENTS))
+        most = min(most, pass_samples(capture, CACHED_PASS))
     return most
 
 

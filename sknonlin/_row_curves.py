@@ -21,12 +21,11 @@ from sknonlin._class_stacks import (
     class_members,
     stack_numbers,
 )
-from sknonlin._cone import unit_rows
+from sknonlin._cone import GRAM_COPIES, unit_rows
 from sknonlin._memory import affordable, file_mapping, in_parts, release_pages
 from sknonlin._parallel import SENT_BYTES, Workers
 
-# Of a cone's components, and of their Gram matrix, that are there at once.
-CONE_COPIES, GRAM_COPIES = 2, 6
+CONE_COPIES = 2  # of a cone's components, that are there at once
 
 
 def stacks_of_classes(X, codes, extra):

@@ -12,7 +12,7 @@ from sknonlin._networks import moved, part_of
 from sknonlin._parallel import SENT_BYTES
 from sknonlin._replicas import Replicas
 from sknonlin._sample_features import sample_keys
-from sknonlin.activations import CACHED_ELEMENTS, Capture, pass_samples
+from sknonlin.activations import CACHED_PASS, Capture, pass_samples
 
 N_LISTED = 2  # samples that the layers are listed with
 MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
@@ -139,7 +139,7 @@ class SampleStream:
         most = affordable(HELD_IN_PASS * itemsize, share=PASS_SHARE, device=device)
         self.n_pass = pass_samples(capture, most)
         if device.type == "cpu":
-            cached = max(MIN_PASS, pass_samples(capture, CACHED_ELEMENTS))
+            cached = max(MIN_PASS, pass_samples(capture, CACHED_PASS))
             self.n_pass = min(self.n_pass, cached)
 
     def _sizes(self, n_samples):

@@ -21,7 +21,7 @@ from sknonlin._tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._unit_axes import UnitAxes
 
 PASS_ELEMENTS = 2**26  # activations that one forward pass may hold, in numbers
-CACHED_ELEMENTS = 2**22  # those that a processor goes through fastest
+CACHED_PASS = 2**22  # those that a processor goes through fastest
 KINDS = {
     "relu": "relu",
     "clamp": "clamp",

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from sknonlin._arrays import MatrixStack, in_full_precision
-from sknonlin._cone import project, unit_rows
+from sknonlin._cone import GRAM_COPIES, SYSTEM_SHARE, project, unit_rows
 from sknonlin._memory import affordable, in_parts, limited
 from sknonlin._passes import learn_in_parts
 from sknonlin._path_steps import (
@@ -22,9 +22,6 @@ from sknonlin._path_steps import (
 )
 from sknonlin._ranks import check_ranks
 from sknonlin._updates import SOLVERS, gram, products
-
-# Gram matrices of a cone that `nnls` holds at once, and their share of the memory.
-GRAM_COPIES, GRAM_SHARE = 6, 0.25
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -268,7 +265,7 @@ def nnls(X, components, *, device="auto"):
         in_parts(solve_rows, part.n, part.step(cones.n))
 
     gram_bytes = GRAM_COPIES * cones.n**2 * H.itemsize
-    step = affordable(gram_bytes, share=GRAM_SHARE, device=stack.device)
+    step = affordable(gram_bytes, share=SYSTEM_SHARE, device=stack.device)
     in_parts(solve, stack.n_matrices, step)
     for factor in H_norm:
         W = W / torch.where(factor > 0, factor, torch.inf).mT
