@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -10,7 +11,12 @@ from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch import (
+    NeuralNet,
+    NeuralNetBinaryClassifier,
+    NeuralNetClassifier,
+    NeuralNetRegressor,
+)
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.utils import multi_indexing, to_device, to_tensor
 from torch import nn
@@ -24,6 +30,11 @@ from sknonlin._process_wide import lock_of, random_state_kept
 
 #: What :func:`as_network` takes.
 NETWORKS = (nn.Module, NeuralNet, MLPClassifier, MLPRegressor)
+FLOATS = (np.float16, np.float32, np.float64)
+SKORCHS_OWN = {
+    kind.predict_proba
+    for kind in (NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
+}
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -46,12 +57,21 @@ class Network:
     module : torch.nn.Module
         Its output, or the first of its outputs, has one column for each class, or one
         logit in all.
+    classes : ndarray of shape (n_classes,), default=None
+        The labels of its columns; columns beyond them do not count. None: the labels are
+        the numbers of the columns.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        That of its weights, to which samples are cast.
+    row_dtype : torch.dtype
+        That of rows that are made of its activations: float32, or more where it has more.
     """
 
-    classes = None  # of the columns, where they are not simply numbered
-
-    def __init__(self, module):
+    def __init__(self, module, classes=None):
         self.module = unwrapped(module)
+        self.classes = classes
         tensors = [*self.module.parameters(), *self.module.buffers()]
         if any(map(is_lazy, tensors)):
             raise ValueError(
@@ -61,6 +81,7 @@ class Network:
         self.device = tensors[0].device if tensors else torch.device("cpu")
         floating = [t.dtype for t in tensors if t.is_floating_point()]
         self.dtype = floating[0] if floating else torch.float32
+        self.row_dtype = torch.promote_types(self.dtype, torch.float32)
 
     @property
     def lock(self):
@@ -72,12 +93,27 @@ class Network:
         output = self.module(**batch) if isinstance(batch, Mapping) else self.module(batch)
         return first_tensor(output)
 
+    @contextmanager
+    def as_found(self):
+        """Leave torch's random state, and the modes of the modules, as they were."""
+        with self.lock, random_state_kept:
+            modes = [(module, module.training) for module in self.module.modules()]
+            try:
+                yield
+            finally:
+                for module, training in modes:
+                    module.training = training
+
+    def of_classes(self, output):
+        """Columns of an output, or of probabilities, that are those of classes."""
+        return output if self.classes is None else output[:, : max(1, len(self.classes))]
+
     def codes(self, output):
         """Column of the predicted class for every row; None if there are no classes."""
         check_class_columns(output)
         if output.ndim == 1 or output.shape[1] == 1:
             return (output.reshape(len(output)) > 0).long()
-        return output.argmax(1)
+        return self.of_classes(output).argmax(1)
 
     def encode(self, y, output):
         """Columns that the labels ``y`` have in the network's output.
@@ -88,8 +124,8 @@ class Network:
             If there are labels for which there is no column.
         """
         check_class_columns(output)
-        n_columns = output.shape[1] if output.ndim == 2 else 1
-        known = np.arange(max(2, n_columns)) if self.classes is None else self.classes
+        n_columns = max(2, output.shape[1] if output.ndim == 2 else 1)
+        known = np.arange(n_columns) if self.classes is None else self.classes[:n_columns]
         numbers = ", the numbers of its outputs" if self.classes is None else ""
         message = "y has labels that the network does not know: {unknown}. It knows {known}"
         return torch.from_numpy(positions(y, known, f"{message}{numbers}."))
@@ -137,15 +173,16 @@ class Network:
 class SkorchNetwork(Network):
     """The network of a fitted skorch net."""
 
-    def __init__(self, net):
+    def __init__(self, net, classes=None):
         check_is_fitted(net, [f"{name}_" for name in net._modules] or "module_")
         modules = {name: getattr(net, f"{name}_") for name in net._modules}
         one = len(modules) == 1
-        super().__init__(*modules.values() if one else [nn.ModuleDict(modules)])
+        module = modules.popitem()[1] if one else nn.ModuleDict(modules)
+        super().__init__(module, classes)
         self.net = net
 
     def __reduce__(self):
-        return type(self), (self.net,)  # whose modules are then those of the copy
+        return type(self), (self.net, self.classes)  # and its modules those of the copy
 
     def run(self, batch):
         """Output of the network, as skorch calls it."""
@@ -159,6 +196,36 @@ class SkorchNetwork(Network):
         if isinstance(self.net, NeuralNetBinaryClassifier):
             return (probabilities[:, 1] > self.net.threshold).long()
         return super().codes(probabilities)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes, as skorch gives them, in single precision at least.
+
+        NumPy has no bfloat16, which skorch's own method would turn its outputs into.
+        """
+        dtype = getattr(X, "dtype", None)
+        if dtype in FLOATS and dtype != dtype_name(self.dtype):
+            X = torch.tensor(X, dtype=self.dtype)
+        with self.as_found():
+            if type(self.net).predict_proba in SKORCHS_OWN:
+                nonlinearity = self.net._get_predict_nonlinearity()
+                outputs = map(first_tensor, self.net.forward_iter(X))
+                parts = [nonlinearity(output.to(self.row_dtype)) for output in outputs]
+                probabilities = torch.cat(parts).numpy()
+            else:
+                probabilities = self.net.predict_proba(X)
+        kept = self.of_classes(probabilities)
+        if kept.shape == probabilities.shape:
+            return kept
+        return kept / kept.sum(1, keepdims=True)
+
+    def predict(self, X):
+        """Labels that the net gives: its columns' numbers where it knows no others."""
+        probabilities = self.predict_proba(X)
+        if isinstance(self.net, NeuralNetBinaryClassifier):
+            codes = (probabilities[:, 1] > self.net.threshold).astype(int)
+        else:
+            codes = probabilities.argmax(1)
+        return codes if self.classes is None else self.classes[codes]
 
     def _loader(self, X, index, size):
         """Return the net's own loader; None where it would do no more than index."""
@@ -211,6 +278,7 @@ class SklearnNetwork(Network):
             if i < len(mlp.coefs_):
                 layers[f"{mlp.activation}{i}"] = ACTIVATIONS[mlp.activation]()
         super().__init__(nn.Sequential(layers))
+        self.mlp = mlp
         self.regression = is_regressor(mlp)
         if not self.regression:
             if (len(mlp.classes_) != mlp.n_outputs_ and mlp.n_outputs_ != 1) or (
@@ -223,14 +291,28 @@ class SklearnNetwork(Network):
         """Column of the predicted class for every row; None for a regressor."""
         return None if self.regression else super().codes(output)
 
+    def __reduce__(self):
+        return type(self), (self.mlp,)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes, as scikit-learn gives them."""
+        return self.mlp.predict_proba(X)
+
+    def predict(self, X):
+        """Labels, as scikit-learn gives them."""
+        return self.mlp.predict(X)
+
     def batches(self, X, index, size):
         """Yield samples in batches, floating-point ones also of whole numbers."""
         for batch in super().batches(X, index, size):
             yield batch.to(self.dtype)
 
 
-def as_network(net):
+def as_network(net, classes=None):
     """Wrap a trained network in the interface of :class:`Network`.
+
+    ``classes`` are the labels of its columns, unless they are the numbers of these;
+    scikit-learn's networks know theirs.
 
     Raises
     ------
@@ -242,11 +324,11 @@ def as_network(net):
     if isinstance(net, FrozenEstimator):
         net = net.estimator
     if isinstance(net, NeuralNet):
-        return SkorchNetwork(net)
+        return SkorchNetwork(net, classes)
     if isinstance(net, MLPClassifier | MLPRegressor):
         return SklearnNetwork(net)
     if isinstance(net, nn.Module):
-        return Network(net)
+        return Network(net, classes)
     raise TypeError(
         f"net is a {type(net).__name__}; it must be a torch.nn.Module, a fitted skorch "
         "net, or a fitted MLPClassifier or MLPRegressor of scikit-learn."
@@ -263,6 +345,11 @@ def batches_of(loader):
         if batch is None:
             return
         yield batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def dtype_name(dtype):
+    """NumPy's name of a torch dtype."""
+    return str(dtype).removeprefix("torch.")
 
 
 def native(batch):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sknonlin._memory import free_bytes, release_pages
+from sknonlin._networks import dtype_name
 
 STORE_SHARE = 0.3  # of the working memory; what does not fit goes to a temporary file
 
@@ -19,7 +20,7 @@ class RowStore:
         Rows in every layer.
     n_numbers : int
         Numbers in a row, over all layers.
-    dtype : dtype
+    dtype : torch.dtype
         Of the numbers.
 
     Attributes
@@ -30,7 +31,7 @@ class RowStore:
 
     def __init__(self, n_rows, n_numbers, dtype):
         self.n_rows = n_rows
-        self.dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype_name(dtype))
         n_bytes = n_rows * n_numbers * self.dtype.itemsize
         self.spills = n_bytes > STORE_SHARE * free_bytes("cpu")
         self.rows = {}

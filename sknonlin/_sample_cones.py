@@ -126,15 +126,17 @@ class SampleCones:
         """
         self.n_classes = n_classes
         self.features = SampleFeatures(
-            self.layers, n_classes, nonnegative=self.compression.nonnegative
+            self.layers,
+            n_classes,
+            network.row_dtype,
+            nonnegative=self.compression.nonnegative,
         )
         index = self._draw(codes)
         codes = codes[index]
         with Workers(n_jobs, verbose) as workers:
             stream = SampleStream(workers, network, X, self.features, len(index))
             n_numbers = sum(stream.n_features.values())
-            dtype = str(network.dtype).removeprefix("torch.")
-            with RowStore(len(index), n_numbers, dtype) as store:
+            with RowStore(len(index), n_numbers, network.row_dtype) as store:
                 keys = np.zeros(len(index), np.int64)
                 for place, (rows, own) in stream.run(
                     index, unit_blocks, description="activations"

@@ -32,12 +32,15 @@ class SampleFeatures:
         The layers; the input is only there with ``"relu"``.
     n_classes : int
         With very many, feature maps are pooled more coarsely.
+    dtype : torch.dtype
+        Of all rows, as of :attr:`Network.row_dtype`.
     nonnegative : bool
         Whether the features must not be negative.
     """
 
-    def __init__(self, layers, n_classes, *, nonnegative):
+    def __init__(self, layers, n_classes, dtype=torch.float32, *, nonnegative):
         self.layers = layers
+        self.dtype = dtype
         self.nonnegative = nonnegative
         self.max_features = min(MAX_FEATURES, max(64, ALL_FEATURES // n_classes))
         self.grids = {}  # of the layers' maps, as they were first seen
@@ -89,8 +92,7 @@ class SampleFeatures:
 
     def _pooled(self, name, layout, A):
         """Rows (n_samples, n_features) of a feature map."""
-        rows = layout.rows(A)
-        rows = rows.float() if rows.dtype.itemsize < 4 else rows
+        rows = layout.rows(A).to(self.dtype)
         n, n_positions, n_units = rows.shape
         if n_positions == 1:
             return rows[:, 0]

@@ -9,7 +9,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skorch.dataset import get_len
 
 from sknonlin._memory import limited
-from sknonlin._networks import as_arrays, as_network
+from sknonlin._networks import as_arrays
 from sknonlin._sample_features import INPUT
 from sknonlin._thresholds import auto_threshold
 from sknonlin.profile import check_labels
@@ -38,7 +38,7 @@ class SampleScoringMixin(TransformerMixin):
             raise ValueError("X has 0 samples; give at least 1.")
         with limited(self.working_memory):
             scores = self._cones.score(
-                as_network(self.estimator_),
+                self._network(),
                 X,
                 n_samples,
                 codes,

@@ -124,7 +124,7 @@ class SampleStream:
 
     def _set_sizes(self, capture, extra):
         """Find how many samples fit into a pass, and into a block."""
-        itemsize = self.network.dtype.itemsize
+        itemsize = self.network.row_dtype.itemsize
         leaves = [leaf for leaf in tree_leaves(self.listed) if hasattr(leaf, "nbytes")]
         input_bytes = sum(leaf.nbytes for leaf in leaves) / capture.n_samples
         n_numbers = 2 * sum(self.n_features.values()) + extra

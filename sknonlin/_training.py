@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from sknonlin._default_network import default_network
 from sknonlin._first_run import first_run
 from sknonlin._memory import file_mapping, release_pages
 from sknonlin._networks import as_network, refuse_streams
-from sknonlin._process_wide import random_state_kept
 from sknonlin.profile import check_labels
 
 #: Samples that go to a skorch net as they are.
@@ -168,31 +166,6 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     return X if isinstance(y, str) else (X, y)
 
 
-def in_single_precision(estimator, X):
-    """Return samples as a skorch net takes them, whose weights are float32."""
-    if wraps(estimator, NeuralNet) and getattr(X, "dtype", None) == np.float64:
-        return X.astype(np.float32)
-    return X
-
-
-@contextmanager
-def as_found(estimator):
-    """Leave torch's random state, and a network's modes, as they were.
-
-    skorch's loaders draw from the one, and its predictions change the others.
-    """
-    inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
-    network = as_network(inner) if isinstance(inner, NeuralNet) else None
-    modules = network.module.modules() if network else ()
-    with network.lock if network else nullcontext(), random_state_kept:
-        modes = [(module, module.training) for module in modules]
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-
-
 def trained(detector, X, y, seed, params):
     """Train a detector's network, or take it as it is where it is frozen.
 
@@ -209,8 +182,8 @@ def trained(detector, X, y, seed, params):
             return frozen, network.classes
         n_few = min(2, len(y))
         few = network.take(X, list(range(n_few)))
-        with as_found(frozen), first_run(few, n_few):
-            return frozen, np.arange(frozen.predict_proba(few).shape[1])
+        with first_run(few, n_few):
+            return frozen, np.arange(network.predict_proba(few).shape[1])
     classes, codes = np.unique(y, return_inverse=True)
     network = unfitted_network(frozen, X, len(classes), seed)
     if isinstance(network, NeuralNetBinaryClassifier):
@@ -220,5 +193,14 @@ def trained(detector, X, y, seed, params):
     # Without a random_state, any network that was trained alike is as good.
     ignore = ["seed"] if detector.random_state is None else None
     train = check_memory(detector.memory).cache(train_network, ignore=ignore)
-    X = in_single_precision(network, X)
-    return train(network, X, y, seed, params), classes
+    if isinstance(network, NeuralNet) and getattr(X, "dtype", None) == np.float64:
+        X = X.astype(np.float32)  # as the weights are
+    try:
+        return train(network, X, y, seed, params), classes
+    except IndexError as error:
+        if "out of bounds" not in str(error):
+            raise
+        raise ValueError(
+            f"The network has fewer outputs than y has classes, {len(classes)}: {error} "
+            "Give its last layer an output for each."
+        ) from error

@@ -3,9 +3,8 @@
 from numbers import Integral, Real
 from typing import ClassVar
 
-import numpy as np
 import torch
-from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 from sklearn.utils.metadata_routing import (
@@ -21,7 +20,6 @@ from sknonlin._activation_input import undone_on_error
 from sknonlin._cautions import warn_of_few_samples, warn_of_misfit
 from sknonlin._labels import positions
 from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
-from sknonlin._network_answers import NetworkAnswersMixin
 from sknonlin._networks import as_network
 from sknonlin._ranks import check_ranks
 from sknonlin._sample_cones import CONE_RANKS, SampleCones
@@ -38,14 +36,13 @@ from sknonlin.compression import make_compression
 from sknonlin.nonlinearity import ActivationNonlinearity
 from sknonlin.profile import (
     PROFILE_CONSTRAINTS,
-    check_labels,
     layer_shares,
     measure_memorization,
 )
 
 
 class MemorizationDetector(
-    NetworkAnswersMixin, SampleScoringMixin, MetaEstimatorMixin, BaseEstimator
+    ClassifierMixin, SampleScoringMixin, MetaEstimatorMixin, BaseEstimator
 ):
     """Classifier around a ReLU network that tells what the network memorized.
 
@@ -264,7 +261,7 @@ class MemorizationDetector(
         with undone_on_error(self), limited(self.working_memory):
             X, y = self._validate(X, y, reset=True)
             codes = self._train(X, y, params)
-            self._measure(X, codes)
+            self._measure(X, y, codes)
         warn_of_few_samples(self.classes_, codes)
         warn_of_misfit(self.profile_)
         return self
@@ -279,9 +276,13 @@ class MemorizationDetector(
         )
         return self._codes(y)
 
-    def _measure(self, X, codes):
+    def _network(self):
+        """Return the network, whose columns have the labels ``classes_``."""
+        return as_network(self.estimator_, self.classes_)
+
+    def _measure(self, X, y, codes):
         """Set what is measured on the training samples."""
-        score, self.profile_, self.mixed_profile_ = self._profiles(X, codes)
+        score, self.profile_, self.mixed_profile_ = self._profiles(X, y)
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
@@ -295,7 +296,7 @@ class MemorizationDetector(
             self._seed,
         )
         scores = self._cones.learn(
-            as_network(self.estimator_),
+            self._network(),
             X,
             codes,
             len(self.classes_),
@@ -312,13 +313,12 @@ class MemorizationDetector(
         scorer._validate_params()
         return scorer
 
-    def _profiles(self, X, codes):
-        """Score and profiles on samples of these classes."""
-        network = as_network(self.estimator_)
-        score, single, mixed = measure_memorization(
-            network,
+    def _profiles(self, X, y):
+        """Score and profiles on samples with these labels."""
+        return measure_memorization(
+            self._network(),
             X,
-            codes if network.classes is None else network.classes[codes],
+            y,
             self._scorer(),
             layers=self.layers,
             batch_size=self.batch_size,
@@ -327,8 +327,6 @@ class MemorizationDetector(
             random_state=self._seed,
             verbose=self.verbose,
         )
-        single.classes = self.classes_[np.unique(codes)]
-        return score, single, mixed
 
     def measure(self, X, y):
         """Measure how far the network memorized, on any samples.
@@ -352,7 +350,40 @@ class MemorizationDetector(
         check_is_fitted(self)
         X = self._validate(X)
         with limited(self.working_memory):
-            return self._profiles(X, self._codes(check_labels(X, y)))
+            return self._profiles(X, y)
+
+    # Answers ----------------------------------------------------------------------
+
+    def predict(self, X):
+        """Predict the network's labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what the network takes
+            Samples.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        return self._network().predict(self._validate(X))
+
+    def predict_proba(self, X):
+        """Predict the network's probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what the network takes
+            Samples.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; columns of the network beyond them do not count.
+        """
+        check_is_fitted(self)
+        return self._network().predict_proba(self._validate(X))
 
     # What scikit-learn asks -------------------------------------------------------
 
