@@ -5,14 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.utils._optional_dependencies import check_pandas_support
 
-from sknonlin.curves import area_under_curve
-
-
-def mean_of_known(values, axis):
-    """Mean over an axis without NaN; NaN where there is nothing else."""
-    known = ~np.isnan(values)
-    total = np.where(known, values, 0).sum(axis)
-    return total / np.where(known.any(axis), known.sum(axis), np.nan)
+from sknonlin.curves import area_under_curve, mean_of_known
+from sknonlin.inspection import LayerProfileDisplay
 
 
 @dataclass(eq=False)
@@ -124,6 +118,4 @@ class LayerProfile:
         -------
         ax : matplotlib.axes.Axes
         """
-        from sknonlin.inspection import LayerProfileDisplay  # which imports this module
-
         return LayerProfileDisplay.from_profile(self, curve="both").plot(ax).ax_

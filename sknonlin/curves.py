@@ -3,6 +3,13 @@
 import numpy as np
 
 
+def mean_of_known(values, axis):
+    """Give the mean over an axis without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(axis)
+    return total / np.where(known.any(axis), known.sum(axis), np.nan)
+
+
 def area_weights(ranks):
     """Give the weights whose inner product with a curve is its area, on a unit-wide axis.
 

@@ -5,7 +5,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sknonlin._layer_profile import mean_of_known
+from sknonlin.curves import mean_of_known
 
 #: The colours of Okabe and Ito, told apart by colour-blind eyes.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -9,9 +9,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from sknonlin.detector import MemorizationDetector
-from sknonlin.monitor import NonlinearityMonitor
-
 
 def net_of(estimator):
     """Return the skorch net in an estimator.
@@ -21,7 +18,7 @@ def net_of(estimator):
     TypeError
         If there is none.
     """
-    if isinstance(estimator, MemorizationDetector):
+    if hasattr(estimator, "label_report"):  # a MemorizationDetector
         check_is_fitted(estimator)
         estimator = estimator.estimator_
     if isinstance(estimator, FrozenEstimator):
@@ -47,7 +44,7 @@ def history_rows(history, name):
     ValueError
         If a history or a monitor is empty.
     """
-    if isinstance(history, NonlinearityMonitor):
+    if hasattr(history, "layer_scores_") and hasattr(history, "update"):  # a monitor
         history = monitor_rows(history, name)
     elif isinstance(history, NeuralNet):
         if not history.history:

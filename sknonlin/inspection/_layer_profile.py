@@ -7,7 +7,6 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from sknonlin.curves import area_under_curve
-from sknonlin.detector import MemorizationDetector
 from sknonlin.inspection._drawing import axes_for, draw_curves, draw_legend, unit_interval
 from sknonlin.inspection._profile_curves import (
     CURVES,
@@ -124,7 +123,7 @@ class LayerProfileDisplay:
         ValueError
             If there is no such curve.
         """
-        if not isinstance(detector, MemorizationDetector):
+        if not hasattr(detector, "label_report"):
             raise TypeError(
                 f"detector is a {type(detector).__name__}; it must be a fitted "
                 "MemorizationDetector. For a network, make a profile with layer_profile, "

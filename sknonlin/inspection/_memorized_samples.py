@@ -6,7 +6,6 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
 
-from sknonlin.detector import MemorizationDetector
 from sknonlin.inspection._drawing import axes_for
 from sknonlin.inspection._samples import (
     as_images,
@@ -147,7 +146,7 @@ class MemorizedSamplesDisplay:
             If shapes or names do not fit, or for the reasons of
             :meth:`MemorizationDetector.label_report`.
         """
-        if not isinstance(detector, MemorizationDetector):
+        if not hasattr(detector, "label_report"):
             raise TypeError(
                 f"detector is a {type(detector).__name__}; it must be a fitted "
                 "MemorizationDetector: MemorizationDetector(FrozenEstimator(net))."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sknonlin._layer_profile import LayerProfile, mean_of_known
+from sknonlin.curves import mean_of_known
 
 #: The curves of a profile, and what they are called on an axis.
 CURVES = {"error": "relative error", "accuracy": "accuracy"}
@@ -16,7 +16,7 @@ def check_profile(profile, remedy):
     TypeError
         If it is not.
     """
-    if not isinstance(profile, LayerProfile):
+    if not hasattr(profile, "batch_errors"):
         raise TypeError(
             f"profile is a {type(profile).__name__}; it must be a LayerProfile, as "
             f"layer_profile returns it. {remedy}"

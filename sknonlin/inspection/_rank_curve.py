@@ -6,9 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from sknonlin._layer_profile import mean_of_known
-from sknonlin.curves import area_under_curve
-from sknonlin.detector import MemorizationDetector
+from sknonlin.curves import area_under_curve, mean_of_known
 from sknonlin.inspection._drawing import (
     axes_for,
     draw_curves,
@@ -18,7 +16,6 @@ from sknonlin.inspection._drawing import (
     whole_number_ticks,
 )
 from sknonlin.inspection._profile_curves import CURVES, check_profile, curves_of
-from sknonlin.nonlinearity import ActivationNonlinearity
 
 CONSTRAINTS = {
     "layer": [str, Integral, None],
@@ -138,12 +135,12 @@ class RankCurveDisplay:
         ValueError
             If there is no such layer or curve.
         """
-        if isinstance(estimator, MemorizationDetector):
+        if hasattr(estimator, "label_report"):  # a MemorizationDetector
             check_is_fitted(estimator)
             return cls.from_profile(
                 estimator.profile_, layer=layer, curve=curve, over=over, name=name
             )
-        if not isinstance(estimator, ActivationNonlinearity):
+        if not hasattr(estimator, "reconstruct"):  # nor an ActivationNonlinearity
             raise TypeError(
                 f"estimator is a {type(estimator).__name__}; it must be a fitted "
                 "ActivationNonlinearity or MemorizationDetector. For a network, make a "
