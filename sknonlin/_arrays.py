@@ -1,5 +1,6 @@
 """Arrays in and out: NumPy, SciPy sparse and torch inputs as stacks of torch matrices."""
 
+import math
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import wraps
@@ -17,6 +18,7 @@ CHUNK_ELEMENTS = 2**23
 CHUNK_SHARE = 0.5  # of the memory, for a chunk and what is computed from it
 ROW_COPIES = 5  # of a row, and
 WIDTH_COPIES = 8  # of what is computed from it, that are there at once
+CACHED_BYTES = 2**25  # of matrices that a processor learns from fastest
 CACHED_ELEMENTS = 2**20  # numbers in a stack of matrices that a processor solves fastest
 # A page that is touched brings its neighbours in, so few rows are read at a time.
 MAPPED_ROWS = 64
@@ -292,6 +294,10 @@ class MatrixStack:
         rows = rows.toarray() if sparse.issparse(rows) else rows
         return self._to_torch(rows.reshape(*index.shape, self.q))
 
+    def most_together(self, matrix_bytes):
+        """How many matrices of a size are learned from fastest together."""
+        return CACHED_BYTES // matrix_bytes if self.device.type == "cpu" else math.inf
+
     def step(self, width=0):
         """Rows of a chunk whose blocks stay below ``CHUNK_ELEMENTS`` numbers.
 
@@ -303,15 +309,17 @@ class MatrixStack:
             self.n_matrices * row_bytes, share=CHUNK_SHARE, most=most, device=self.device
         )
 
-    def fold(self, function, combine, width=0, description="rows"):
+    def fold(self, function, combine, arguments=(), width=0, description="rows"):
         """Reduce all rows, chunk by chunk.
 
         Parameters
         ----------
         function : callable
-            Of a block of rows (n_matrices, m, q); it must not write to it.
+            Of a block of rows (n_matrices, m, q), to which it must not write, and the
+            arguments.
         combine : callable
             Joins the results of two blocks that follow each other.
+        arguments : tuple of tensors of shape (n_matrices, ...)
         width : int
             As in :meth:`step`.
         description : str
@@ -320,7 +328,7 @@ class MatrixStack:
         results = []
 
         def add(rows):
-            result = function(self.rows(rows.start, rows.stop))
+            result = function(self.rows(rows.start, rows.stop), *arguments)
             results[:] = [combine(results[0], result) if results else result]
             bar.update(rows.stop - rows.start)
 

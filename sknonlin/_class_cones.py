@@ -149,7 +149,7 @@ class FoldLearner:
                 if len(index):
                     places.append((i, code))
                     members.append(rows[index])
-        limit = getattr(self.compression, "max_rows", None)
+        limit = self.compression.settings.max_rows
         device = resolve_device(self.device)
         components = []
         for cones, X, n_rows in class_stacks(A, members, limit, device):

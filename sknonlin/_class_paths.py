@@ -1,9 +1,9 @@
 """Components of one matrix, or of every class in it, wherever the rows are."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
+import torch
 
 from sknonlin._arrays import in_full_precision
 from sknonlin._class_stacks import (
@@ -13,10 +13,9 @@ from sknonlin._class_stacks import (
     stack_numbers,
 )
 from sknonlin._dask_arrays import (
-    DaskMatrix,
+    DaskStack,
     activation_stack,
     is_dask_array,
-    learn_together,
 )
 from sknonlin._memory import affordable, trim
 from sknonlin._parallel import Workers
@@ -28,21 +27,29 @@ GATHERED_SHARE = 0.2  # of the memory, for rows that are brought together
 class Learner:
     """A compression, and what it learns with.
 
+    Classes of more than its ``max_rows`` rows are not brought together, but read chunk by
+    chunk.
+
     Parameters
     ----------
     compression : Compression
     ranks : list of int
-    max_rows : int
-        Classes of more rows are not brought together, but read chunk by chunk.
     device : str or torch.device
-    verbose : int
     """
 
     compression: object
     ranks: list
-    max_rows: int
     device: object = "auto"
-    verbose: int = 0
+
+    @property
+    def max_rows(self):
+        """Rows of a class above which it is tall."""
+        return self.compression.settings.max_rows
+
+    @property
+    def verbose(self):
+        """Above 0, progress bars."""
+        return self.compression.settings.verbose
 
     def fit(self, X, codes=None, n_jobs=None):
         """Errors, components and iterations of X as NumPy arrays.
@@ -51,21 +58,22 @@ class Learner:
         """
         if codes is not None:
             return learn_classes(self, X, codes, codes.max() + 1, n_jobs)
-        errors, components, n_iter = self.learn(self.matrix(X))
+        errors, components, n_iter = self.learn(self.stack(X))
         return errors[0], [H[0] for H in components], n_iter
 
-    def matrix(self, X):
+    def stack(self, X):
         """Return the rows of an array of any kind as a stack of one matrix."""
         if is_dask_array(X):
-            return DaskMatrix(X, self.device, verbose=self.verbose)
+            return DaskStack(X, self.device, verbose=self.verbose)
         return activation_stack(X, self.device, verbose=self.verbose)
 
     @in_full_precision
     def learn(self, stack, n_rows=None):
         """Errors, components and iterations of a stack as NumPy arrays."""
-        learned = as_arrays(self.compression.learn(stack, self.ranks, n_rows))
+        errors, components, n_iter = self.compression.learn(stack, self.ranks, n_rows)
+        components = [component.cpu().numpy() for component in components]
         trim()
-        return learned
+        return errors.cpu().numpy(), components, n_iter.cpu().numpy()
 
     def learn_gathered(self, X, n_rows):
         """:meth:`learn` from an array (n_matrices, n, q) of some classes."""
@@ -84,13 +92,6 @@ class Learner:
             self.compression.matrix_bytes(n, stack.q, self.ranks, stack.dtype.itemsize)
             for n in set(sizes)
         )
-
-
-def as_arrays(learned):
-    """Return what a compression learned as NumPy arrays."""
-    errors, components, n_iter = learned
-    components = [component.cpu().numpy() for component in components]
-    return errors.cpu().numpy(), components, n_iter.cpu().numpy()
 
 
 class ClassResults:
@@ -121,26 +122,19 @@ def learn_classes(learner, X, codes, n_classes, n_jobs=None):
     """Errors, components and iterations of every class, as NumPy arrays."""
     members = class_members(codes, n_classes)
     results = ClassResults(n_classes)
-    verbose = learner.verbose
-    quiet = replace(learner, verbose=0)
-    if hasattr(learner.compression, "verbose"):
-        quiet = replace(quiet, compression=replace(learner.compression, verbose=0))
-    if is_dask_array(X):
-        learn_dask_classes(
-            quiet, DaskMatrix(X, quiet.device, verbose=verbose), members, results, n_jobs
-        )
-    else:
-        learn_local_classes(quiet, X, members, results, n_jobs, verbose)
+    quiet = replace(learner, compression=learner.compression.changed(verbose=0))
+    learn = learn_dask_classes if is_dask_array(X) else learn_local_classes
+    learn(quiet, X, members, results, n_jobs, learner.verbose)
     return results.all()
 
 
 def learn_local_classes(learner, X, members, results, n_jobs, verbose):
     """Learn from the classes of an array, stacks of them in parallel."""
     sizes = [len(index) for index in members]
-    matrix = learner.matrix(X)
-    q, itemsize = matrix.q, matrix.dtype.itemsize
-    with Workers(n_jobs, verbose, learner.class_bytes(sizes, matrix)) as workers:
-        together = stack_numbers(itemsize, matrix.device)
+    stack = learner.stack(X)
+    q, itemsize = stack.q, stack.dtype.itemsize
+    with Workers(n_jobs, verbose, learner.class_bytes(sizes, stack)) as workers:
+        together = stack_numbers(itemsize, stack.device)
         groups = class_groups(sizes, q, learner.max_rows, together, workers.count)
         most = affordable(q * itemsize, share=GATHERED_SHARE)
         here = [] if workers.in_process else [g for g in groups if g[0] > most]
@@ -164,37 +158,33 @@ def learn_local_classes(learner, X, members, results, n_jobs, verbose):
             results.put(classes, learner.learn_members(X, rows, height))
 
 
-@in_full_precision
-def learn_dask_classes(learner, matrix, members, results, n_jobs):
+def learn_dask_classes(learner, X, members, results, n_jobs, verbose):
     """Learn from the classes of a Dask array, in few passes over it.
 
-    The rows of small classes are brought together, as many as the memory holds; tall ones
-    are learned from side by side, so that one pass serves them all.
+    The rows of small classes are brought together, as many as the memory holds; one pass
+    serves all tall ones.
     """
-    small = [c for c, rows in enumerate(members) if len(rows) <= learner.max_rows]
-    tall = [c for c, rows in enumerate(members) if len(rows) > learner.max_rows]
-    row_bytes = matrix.q * matrix.dtype.itemsize
-    most = affordable(row_bytes, share=GATHERED_SHARE)
-    for part in in_batches(small, [len(members[c]) for c in small], most):
-        sizes = [len(members[c]) for c in part]
+    sizes = [len(rows) for rows in members]
+    small = [c for c, size in enumerate(sizes) if size <= learner.max_rows]
+    whole = DaskStack(X, learner.device, verbose=verbose)
+    most = affordable(whole.q * whole.dtype.itemsize, share=GATHERED_SHARE)
+    for part in in_batches(small, [sizes[c] for c in small], most):
         rows, inverse = np.unique(
             np.concatenate([members[c] for c in part]), return_inverse=True
         )
-        X = matrix.of_rows(rows).rows()[0].cpu().numpy()
-        ends = np.cumsum(sizes)
-        own = np.split(inverse, ends[:-1])
+        gathered = whole.take(torch.from_numpy(rows)[None])[0].cpu().numpy()
+        own = np.split(inverse, np.cumsum([sizes[c] for c in part])[:-1])
         parts = ClassResults(len(part))
-        learn_local_classes(learner, X, own, parts, n_jobs, 0)
+        learn_local_classes(learner, gathered, own, parts, n_jobs, 0)
         results.put(part, parts.all())
-    if tall:
-        matrices = [matrix.of_rows(members[c]) for c in tall]
-        matrix_bytes = learner.class_bytes([len(members[c]) for c in tall], matrix)
-        steps = partial(learner.compression.steps, ranks=learner.ranks)
-        position = 0
-        for learned in learn_together(steps, matrices, matrix_bytes):
-            for parts in learned:
-                results.put([tall[position]], as_arrays(parts))
-                position += 1
+    alike = {}
+    for c in set(range(len(members))) - set(small):
+        key = learner.compression.as_one(sizes[c], whole.q, learner.ranks)
+        alike.setdefault(key, []).append(c)
+    for tall in alike.values():
+        rows = [members[c] for c in tall]
+        stack = DaskStack(X, learner.device, rows, verbose)
+        results.put(tall, learner.learn(stack))
 
 
 def in_batches(items, sizes, most):

@@ -1,8 +1,10 @@
 """Dask arrays as matrices that are computed block by block, and never gathered."""
 
+import math
+import operator
 import sys
 from contextlib import nullcontext
-from copy import copy
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,8 +18,7 @@ from sknonlin._arrays import (
     resolve_device,
     working_dtypes,
 )
-from sknonlin._memory import affordable, limited
-from sknonlin._passes import LEARNING_SHARE, Fold, Take
+from sknonlin._memory import limited
 from sknonlin._row_curves import compute_rows
 
 MERGED = 8  # results that one task joins
@@ -61,171 +62,160 @@ def refuse_dask_frames(X, name="X"):
         )
 
 
-def to_cpu(result):
-    """Tensors, or tuples of them, on the CPU."""
-    if isinstance(result, torch.Tensor):
-        return result.cpu()
-    if isinstance(result, tuple):
-        parts = [to_cpu(part) for part in result]
-        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
-    return result
-
-
-def answer_block(block, pieces, requests, device, memory):
-    """Results for the rows of one block, by the number of the request.
-
-    ``pieces`` are the number of a request, the rows of the block that it is about (None:
-    all), and for a :class:`Take` their places in what it asks for.
-    """
-    results = {}
-    with limited(memory), full_precision():
-        for number, index, places in pieces:
-            request = requests[number]
-            if isinstance(request, Fold):
-                chosen = None if index is None else index[None]
-                stack = activation_stack(block, device, index=chosen)
-                results[number] = to_cpu(request.of(stack))
-            else:
-                stack = activation_stack(block, device)
-                rows = stack.take(torch.tensor(index, device="cpu")[None])[0]
-                results[number] = ((torch.tensor(places, device="cpu"), rows.cpu()),)
-    return results
-
-
 def activation_stack(X, device, index=None, verbose=0):
     """Stack of activations, of which NumPy's float16 becomes float64."""
     return MatrixStack(X, device, index=index, float16=torch.float64, verbose=verbose)
 
 
-def merge_answers(answers, requests):
+def nested(function, *results):
+    """Apply a function to the tensors of results, which are tuples of them; join lists."""
+    first = results[0]
+    if isinstance(first, torch.Tensor):
+        return function(*results)
+    if isinstance(first, list):
+        return list(chain.from_iterable(results))
+    parts = [nested(function, *parts) for parts in zip(*results, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
+def answer_block(block, pieces, function, combine, arguments, device, memory):
+    """Results for the rows of one block, by the number of the matrix.
+
+    ``pieces`` are the numbers of matrices, with their rows of the block (None: all).
+    Without a function, they are these rows.
+    """
+    results = {}
+    with limited(memory), full_precision():
+        for number, rows in pieces:
+            chosen = None if rows is None else rows[None]
+            stack = activation_stack(block, device, index=chosen)
+            if function is None:
+                results[number] = [stack.rows()[0].cpu()]
+            else:
+                own = [argument[number, None] for argument in arguments]
+                found = stack.fold(function, combine, own)
+                results[number] = nested(torch.Tensor.cpu, found)
+    return results
+
+
+def merge_answers(answers, combine):
     """Join the results of blocks that follow each other."""
     merged = {}
     for answer in answers:
         for number, result in answer.items():
-            if number not in merged:
-                merged[number] = result
-            elif isinstance(requests[number], Fold):
-                merged[number] = requests[number].combine(merged[number], result)
-            else:
-                merged[number] = merged[number] + result
+            before = merged.get(number)
+            merged[number] = result if before is None else combine(before, result)
     return merged
 
 
-class DaskMatrix:
-    """The rows of a Dask array, or some of them, as a stack of one matrix.
+class DaskStack:
+    """The rows of a Dask array, or those of each of several classes, as a stack.
 
     It answers as :class:`MatrixStack` does, by one task for every block, and tasks that
-    join their results.
+    join their results; one pass over the array serves all its matrices. They may be of
+    different heights, of which ``n`` is the largest.
 
     Parameters
     ----------
     X : dask.array.Array of shape (n, q)
     device : str or torch.device
         Where the tasks compute.
+    members : list of ndarray of int, default=None
+        Increasing row numbers of every matrix; None: one matrix of all rows.
     verbose : int
         Above 0, progress bars.
     """
 
+    name = "X"
     lead = ()
-    n_matrices = 1
 
-    def __init__(self, X, device="auto", name="X", verbose=0):
+    def __init__(self, X, device="auto", members=None, verbose=0):
         self._X = X
         self._device = device
-        self._members = None
-        self.n, self.q = X.shape
+        self._members = [None] if members is None else members
+        self.n = len(X) if members is None else max(map(len, members))
+        self.q = X.shape[1]
         self.dtype = working_dtypes(X, torch.float64)[0]
         self.device = resolve_device(device)
-        check_device_dtype(self.device, self.dtype, name)
-        self.name = name
+        check_device_dtype(self.device, self.dtype, self.name)
         self.verbose = verbose
 
-    def of_rows(self, members):
-        """Matrix of some rows alone, whose numbers increase."""
-        matrix = copy(self)
-        matrix.n, matrix._members = len(members), members
-        return matrix
+    @property
+    def n_matrices(self):
+        """Number of matrices."""
+        return len(self._members)
 
     def part(self, matrices):
-        """Take some of the matrices: there is only this one."""
-        return self
+        """Take some of the matrices, a slice of them."""
+        members = self._members[matrices]
+        members = None if members[0] is None else members
+        return DaskStack(self._X, self._device, members, self.verbose)
 
-    def fold(self, *arguments):
-        """Reduce all rows, see :meth:`MatrixStack.fold`."""
-        return answer_together([self], [Fold(*arguments)])[0]
+    def most_together(self, matrix_bytes):
+        """How many matrices to learn from together: all, for which a pass is the same."""
+        return math.inf
+
+    def fold(self, function, combine, arguments=(), width=0, description="rows"):
+        """Reduce the rows of every matrix, see :meth:`MatrixStack.fold`."""
+        found = self._answers(self._members, combine, function, arguments)
+        return nested(lambda *parts: torch.cat(parts), *found)
 
     def rows(self):
-        """Take all rows, (1, n, q)."""
-        return answer_together([self], [Take()])[0]
+        """Take all rows of matrices of one height, (n_matrices, n, q)."""
+        return self.take(torch.arange(self.n, device="cpu").expand(self.n_matrices, -1))
 
     def take(self, index):
-        """Take chosen rows; ``index`` is (1, m) on the CPU."""
-        return answer_together([self], [Take(index)])[0]
-
-    def pieces(self, request):
-        """Find the blocks that a request is about, with their rows and those's places.
-
-        Rows are numbered within their block; None are all of it.
-        """
-        sizes = np.array(self._X.chunks[0])
-        starts = np.cumsum(sizes) - sizes
-        if isinstance(request, Fold) and self._members is None:
-            return [(block, None, None) for block in np.flatnonzero(sizes)]
-        if isinstance(request, Fold):
-            rows, order = self._members, None
-        else:
-            rows = np.arange(self.n) if request.index is None else request.index[0].numpy()
-            rows = rows if self._members is None else self._members[rows]
-            order = np.argsort(rows, kind="stable")
-            rows = rows[order]
-        cuts = np.searchsorted(rows, [*starts, self._X.shape[0]])
-        return [
-            (
-                block,
-                rows[cuts[block] : cuts[block + 1]] - starts[block],
-                None if order is None else order[cuts[block] : cuts[block + 1]],
-            )
-            for block in np.flatnonzero(np.diff(cuts))
+        """Take chosen rows of every matrix; ``index`` is (n_matrices, m) on the CPU."""
+        rows = [
+            own if members is None else members[own]
+            for members, own in zip(self._members, index.numpy(), strict=True)
         ]
-
-    def placed(self, taken):
-        """Rows at the places where they were asked for, on the device."""
-        n_rows = sum(len(places) for places, _ in taken)
-        X = torch.empty(1, n_rows, self.q, dtype=self.dtype, device="cpu")
-        for places, rows in taken:
-            X[0, places] = rows
+        orders = [np.argsort(own, kind="stable") for own in rows]
+        asked = [own[order] for own, order in zip(rows, orders, strict=True)]
+        X = torch.empty(*index.shape, self.q, dtype=self.dtype, device="cpu")
+        taken = self._answers(asked, operator.add)
+        for matrix, order, parts in zip(X, orders, taken, strict=True):
+            matrix[order] = torch.cat(parts)
         return X.to(self.device)
 
+    def _pieces(self, asked):
+        """Matrices and rows that every block is asked about, numbered within it."""
+        sizes = np.array(self._X.chunks[0])
+        ends = np.cumsum(sizes)
+        starts = ends - sizes
+        pieces = [[] for _ in sizes]
+        for number, rows in enumerate(asked):
+            if rows is None:
+                for block in np.flatnonzero(sizes):
+                    pieces[block].append((number, None))
+                continue
+            cuts = np.searchsorted(rows, [*starts, ends[-1]])
+            for block in np.flatnonzero(np.diff(cuts)):
+                own = rows[cuts[block] : cuts[block + 1]] - starts[block]
+                pieces[block].append((number, own))
+        return pieces
 
-def answer_together(matrices, requests):
-    """Answer a request for each of several matrices of one array, in one pass over it."""
-    from dask import delayed
+    def _answers(self, asked, combine, function=None, arguments=()):
+        """Results for the rows asked of every matrix, in one pass over the array."""
+        from dask import delayed
 
-    first = matrices[0]
-    blocks = first._X.to_delayed().ravel()
-    pieces = [[] for _ in blocks]
-    for number, (matrix, request) in enumerate(zip(matrices, requests, strict=True)):
-        for block, rows, places in matrix.pieces(request):
-            pieces[block].append((number, rows, places))
-    plain = [r if isinstance(r, Fold) else Take() for r in requests]
-    shared = delayed(plain, traverse=False)
-    memory = get_config()["working_memory"]
-    answers = [
-        delayed(answer_block)(block, asked, shared, first._device, memory)
-        for block, asked in zip(blocks, pieces, strict=True)
-        if asked
-    ]
-    while len(answers) > 1:
+        blocks = self._X.to_delayed().ravel()
+        settings = function, combine, [argument.cpu() for argument in arguments]
+        shared = [delayed(setting, traverse=False) for setting in settings]
+        where = self._device, get_config()["working_memory"]
         answers = [
-            delayed(merge_answers)(answers[i : i + MERGED], shared)
-            for i in range(0, len(answers), MERGED)
+            delayed(answer_block)(block, pieces, *shared, *where)
+            for block, pieces in zip(blocks, self._pieces(asked), strict=True)
+            if pieces
         ]
-    with progress("blocks", first.verbose):
-        merged = answers[0].compute()
-    return [
-        merged[i] if isinstance(request, Fold) else matrices[i].placed(merged[i])
-        for i, request in enumerate(requests)
-    ]
+        while len(answers) > 1:
+            answers = [
+                delayed(merge_answers)(answers[i : i + MERGED], shared[1])
+                for i in range(0, len(answers), MERGED)
+            ]
+        with progress("blocks", self.verbose):
+            merged = answers[0].compute()
+        return [merged[number] for number in range(len(asked))]
 
 
 def progress(description, verbose):
@@ -235,35 +225,6 @@ def progress(description, verbose):
     from tqdm.dask import TqdmCallback
 
     return TqdmCallback(desc=description, leave=False)
-
-
-def learn_together(make_steps, matrices, matrix_bytes):
-    """Run the generator of every matrix to its end, all of them pass by pass.
-
-    Yields
-    ------
-    results : list
-        What the generators return, of as many matrices as the memory holds together.
-    """
-    device = matrices[0].device
-    step = affordable(matrix_bytes, share=LEARNING_SHARE, device=device)
-    for start in range(0, len(matrices), step):
-        part = matrices[start : start + step]
-        steps = {i: make_steps(matrix) for i, matrix in enumerate(part)}
-        answers = dict.fromkeys(steps)
-        results = [None] * len(part)
-        while answers:
-            requests = {}
-            for i in list(answers):
-                try:
-                    requests[i] = steps[i].send(answers.pop(i))
-                except StopIteration as end:
-                    results[i] = end.value
-            if requests:
-                together = [part[i] for i in requests]
-                asked = list(requests.values())
-                answers = dict(zip(requests, answer_together(together, asked), strict=True))
-        yield results
 
 
 @in_full_precision

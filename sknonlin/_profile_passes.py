@@ -1,7 +1,7 @@
 """The forward passes that a profile is made of, and what workers do with one."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from sklearn.utils import gen_even_slices
 from sknonlin._layout import Layout
 from sknonlin._memory import affordable, in_parts, limited
 from sknonlin._networks import moved, part_of
-from sknonlin._path_steps import rows_that_fit
 from sknonlin._replays import Pass
 from sknonlin._replicas import Replicas
 from sknonlin.activations import CACHED_PASS, Capture, pass_samples
+from sknonlin.compression import rows_that_fit
 
 # Share of the working memory for the activations of a pass, and what is held for each.
 PASS_SHARE, HELD_IN_PASS = 0.5, 4
@@ -77,13 +77,11 @@ def with_rows_that_fit(compression, ranks, capture, batch_size):
     """
     network = capture.network
     shapes = list(matrix_shapes(capture))
-    if hasattr(compression, "max_rows"):
-        n_units = max((units for _, units in shapes), default=1)
-        with learning_memory():
-            n_rows = rows_that_fit(
-                compression.max_rows, n_units, ranks, network.dtype, network.device
-            )
-        compression = replace(compression, max_rows=n_rows)
+    n_units = max((units for _, units in shapes), default=1)
+    most = compression.settings.max_rows
+    with learning_memory():
+        n_rows = rows_that_fit(most, n_units, ranks, network.dtype, network.device)
+    compression = compression.changed(max_rows=n_rows)
     if network.device.type != "cpu":
         return compression, 0
     itemsize = network.dtype.itemsize
@@ -193,6 +191,43 @@ class PassMeasurer:
         """Take the network to measure, for as many threads as will run it."""
         count = min(workers.count, n_tasks) if workers.in_process else 1
         self.replicas = Replicas(network, count, self.capture)
+
+    def measure(self, workers, capture, X, codes, batches):
+        """Measure batches in the passes and groups of layers that there is memory for.
+
+        Parameters
+        ----------
+        workers : Workers
+        capture : Capture
+            In which the network's layers were listed.
+        X : nested arrays or Dataset
+            Samples.
+        codes : tensor of int of shape (n_samples,)
+            Their labels, as columns of the network's output.
+        batches : list of lists of ndarrays
+            The samples in the batches of every class.
+
+        Returns
+        -------
+        curves : dict
+            What a :class:`LayerProfile` takes.
+        """
+        network = capture.network
+        tasks = make_tasks(capture, batches, workers.count, cumulative=self.cumulative)
+        self.replicate(network, workers, len(tasks))
+        shared = workers.share(self)
+
+        def items():
+            for places, index, skip in tasks:
+                samples = next(network.batches(X, index, len(index)))
+                yield shared, samples, codes[index].reshape(len(places), -1), skip
+
+        results = workers.map(measure_pass, items(), "passes", len(tasks))
+        curves = Curves(len(batches), len(batches[0]), len(self.settings.ranks))
+        for (places, _, _), result in zip(tasks, results, strict=True):
+            for part, accuracy, by_layer in result:
+                curves.add(places[part], accuracy, by_layer)
+        return curves.results()
 
     def capture(self, network, skip=()):
         """Access to the network's layers, to be entered."""

@@ -1,6 +1,5 @@
 """What a MemorizationDetector takes, networks and samples, and the training."""
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch.utils.data import Dataset
 
+from sknonlin._cautions import warn_user
 from sknonlin._default_network import default_network
 from sknonlin._first_run import first_run
 from sknonlin._memory import file_mapping, release_pages
@@ -98,13 +98,11 @@ def warn_of_trained_module(net):
         return
     given = [getattr(net, name) for name in net._modules]
     if any(isinstance(module, torch.nn.Module) for module in given):
-        warnings.warn(
+        warn_user(
             "The module of this skorch net is an object that was initialized already, and "
             "a clone keeps its weights: training goes on from them. Give the module as a "
             f"class, {type(net).__name__}(Module, ...), to train anew, or the net in a "
-            "FrozenEstimator to measure it as it is.",
-            UserWarning,
-            stacklevel=6,
+            "FrozenEstimator to measure it as it is."
         )
 
 

@@ -32,10 +32,10 @@ from sknonlin._training import (
     validate_samples,
     wraps,
 )
-from sknonlin.compression import make_compression
-from sknonlin.nonlinearity import ActivationNonlinearity
+from sknonlin.nonlinearity import ActivationNonlinearity, compression_of
 from sknonlin.profile import (
     PROFILE_CONSTRAINTS,
+    ProfileSettings,
     layer_shares,
     measure_memorization,
 )
@@ -286,12 +286,12 @@ class MemorizationDetector(
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
-        settings = self._scorer().get_params(deep=False) | {"random_state": self._seed}
-        ranks = settings["ranks"]
+        template = self._template()
+        ranks = template.ranks
         self._cones = SampleCones(
-            make_compression(settings["compression"], **settings),
+            compression_of(template, random_state=self._seed),
             list(CONE_RANKS) if isinstance(ranks, str) else check_ranks(ranks),
-            settings["device"],
+            template.device,
             self.layers,
             self._seed,
         )
@@ -307,19 +307,14 @@ class MemorizationDetector(
         self.layer_weights_ = dict(zip(self._cones.names, weights, strict=True))
         self.offset_ = self._threshold(scores)
 
-    def _scorer(self):
-        scorer = self.nonlinearity
-        scorer = ActivationNonlinearity() if scorer is None else scorer
-        scorer._validate_params()
-        return scorer
+    def _template(self):
+        template = self.nonlinearity
+        return ActivationNonlinearity() if template is None else template
 
     def _profiles(self, X, y):
         """Score and profiles on samples with these labels."""
-        return measure_memorization(
-            self._network(),
-            X,
-            y,
-            self._scorer(),
+        settings = ProfileSettings.of(
+            self._template(),
             layers=self.layers,
             batch_size=self.batch_size,
             n_batches=self.n_batches,
@@ -327,6 +322,7 @@ class MemorizationDetector(
             random_state=self._seed,
             verbose=self.verbose,
         )
+        return measure_memorization(self._network(), X, y, settings)
 
     def measure(self, X, y):
         """Measure how far the network memorized, on any samples.

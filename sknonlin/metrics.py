@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sknonlin._networks import NETWORKS, as_network
 from sknonlin.detector import MemorizationDetector
 from sknonlin.nonlinearity import ActivationNonlinearity
-from sknonlin.profile import measure_memorization
+from sknonlin.profile import ProfileSettings, measure_memorization
 
 
 def memorization_scorer(estimator, X, y):
@@ -59,9 +59,8 @@ def memorization_scorer(estimator, X, y):
     estimator, X = network_of(estimator, X)
     if isinstance(estimator, MemorizationDetector):
         return estimator.measure(X, y)[0]
-    return measure_memorization(
-        as_network(estimator), X, y, ActivationNonlinearity(), random_state=0
-    )[0]
+    settings = ProfileSettings.of(ActivationNonlinearity(), random_state=0)
+    return measure_memorization(as_network(estimator), X, y, settings)[0]
 
 
 def neg_memorization_scorer(estimator, X, y):

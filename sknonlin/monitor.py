@@ -17,7 +17,7 @@ from sknonlin._ranks import check_ranks
 from sknonlin._replays import NotFiniteError, Pass, PassSettings
 from sknonlin._updates import FLOOR
 from sknonlin.activations import Capture, pass_samples
-from sknonlin.compression import NMFCompression
+from sknonlin.compression import make_compression
 from sknonlin.curves import area_under_curve
 from sknonlin.profile import N_LISTED, check_labels
 
@@ -30,8 +30,8 @@ CONSTRAINTS = {
 }
 N_LEAST = 100  # samples of a batch, however large the activations are
 # Answers are read from it, not errors: they hardly change with more iterations.
-COMPRESSION = NMFCompression(
-    max_iter=12, tol=1e-3, max_rows=1000, random_state=0, all_errors=False
+COMPRESSION = make_compression(
+    "nmf", max_iter=12, tol=1e-3, max_rows=1000, random_state=0, all_errors=False
 )
 
 

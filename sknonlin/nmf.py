@@ -1,7 +1,6 @@
 """Non-negative matrix factorizations of a stack of matrices, along a path of ranks."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,16 +11,9 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sknonlin._arrays import MatrixStack, in_full_precision
 from sknonlin._cone import GRAM_COPIES, SYSTEM_SHARE, project, unit_rows
 from sknonlin._memory import affordable, in_parts, limited
-from sknonlin._passes import learn_in_parts
-from sknonlin._path_steps import (
-    one_draw,
-    path_bytes,
-    path_steps,
-    rows_that_fit,
-    rows_to_learn_from,
-)
 from sknonlin._ranks import check_ranks
 from sknonlin._updates import SOLVERS, gram, products
+from sknonlin.compression import make_compression, rows_that_fit
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -165,19 +157,16 @@ def nmf_path(
     stack = MatrixStack(X, device, verbose=verbose)
     with limited(working_memory):
         max_rows = rows_that_fit(max_rows, stack.q, ranks, stack.dtype, stack.device)
-        steps = partial(
-            path_steps,
-            ranks=ranks,
+        compression = make_compression(
+            "nmf",
             solver=solver,
             max_iter=max_iter,
             tol=tol,
             max_rows=max_rows,
-            draw_offset=one_draw(random_state),
+            random_state=random_state,
             verbose=verbose,
         )
-        n = rows_to_learn_from(stack.n, stack.q, ranks, max_rows)
-        matrix_bytes = path_bytes(n, stack.q, ranks, stack.dtype.itemsize)
-        errors, components, n_iter = learn_in_parts(steps, stack, matrix_bytes)
+        errors, components, n_iter = compression.learn(stack, ranks)
     return NMFPath(
         ranks=np.array(ranks),
         errors=stack.restore(errors),

@@ -1,5 +1,6 @@
 """Non-linearity scores of activation matrices, as a scikit-learn transformer."""
 
+from dataclasses import fields
 from numbers import Integral
 from typing import ClassVar
 
@@ -18,12 +19,27 @@ from sknonlin._arrays import resolve_device, working_dtypes
 from sknonlin._class_paths import Learner
 from sknonlin._dask_arrays import is_dask_array, map_blocks
 from sknonlin._memory import limited
-from sknonlin._path_steps import rows_that_fit
 from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin._row_curves import RowApproximations, RowResiduals, RowScores, map_rows
-from sknonlin.compression import COMPRESSIONS, make_compression
+from sknonlin.compression import (
+    COMPRESSIONS,
+    Settings,
+    make_compression,
+    rows_that_fit,
+)
 from sknonlin.curves import area_under_curve, area_weights
 from sknonlin.nmf import PATH_CONSTRAINTS
+
+
+def compression_of(scorer, **changes):
+    """Make the compression that an :class:`ActivationNonlinearity` describes."""
+    parameters = scorer.get_params(deep=False)
+    names = [setting.name for setting in fields(Settings) if setting.name in parameters]
+    settings = {name: parameters[name] for name in names} | changes
+    if isinstance(settings["random_state"], np.random.RandomState):
+        # One seed for all classes, whatever stacks they fall into.
+        settings["random_state"] = settings["random_state"].randint(2**31 - 1)
+    return make_compression(scorer.compression, **settings)
 
 
 class ActivationNonlinearity(TransformerMixin, BaseEstimator):
@@ -224,15 +240,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         """Make what learns from X, from no more rows than the memory holds."""
         dtype, device = working_dtypes(X, torch.float64)[0], resolve_device(self.device, X)
         max_rows = rows_that_fit(self.max_rows, X.shape[1], ranks, dtype, device)
-        compression = self._compression(max_rows=max_rows)
-        return Learner(compression, ranks, max_rows, self.device, self.verbose)
-
-    def _compression(self, **settings):
-        settings = self.get_params(deep=False) | settings
-        if isinstance(self.random_state, np.random.RandomState):
-            # One seed for all classes, whatever stacks they fall into.
-            settings["random_state"] = self.random_state.randint(2**31 - 1)
-        return make_compression(settings.pop("compression"), **settings)
+        return Learner(compression_of(self, max_rows=max_rows), ranks, self.device)
 
     def _row_task(self, kind, **settings):
         """Make what is computed from every row, of a kind, with the fitted components."""
@@ -242,7 +250,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             for H in self.components_
         ]
         weights = area_weights(self.ranks_)
-        return kind(self._compression(), components, weights, self.device, **settings)
+        return kind(compression_of(self), components, weights, self.device, **settings)
 
     def _map_rows(self, task, X, codes=None):
         with limited(self.working_memory):

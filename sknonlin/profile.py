@@ -1,35 +1,26 @@
 """Error and accuracy curves of every layer of a network, class by class."""
 
-import warnings
-from functools import partial
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from skorch.dataset import get_len
 
+from sknonlin._cautions import warn_user
 from sknonlin._labels import as_labels
 from sknonlin._layer_profile import LayerProfile
 from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._networks import as_arrays, as_network
 from sknonlin._parallel import Workers
-from sknonlin._profile_passes import (
-    Curves,
-    PassMeasurer,
-    make_tasks,
-    matrix_shapes,
-    measure_pass,
-    with_rows_that_fit,
-)
+from sknonlin._profile_passes import PassMeasurer, matrix_shapes, with_rows_that_fit
 from sknonlin._ranks import auto_ranks, check_ranks
 from sknonlin._replays import PassSettings
 from sknonlin.activations import Capture
 from sknonlin.batches import make_batches, make_reference_batches
-from sknonlin.compression import make_compression
-from sknonlin.nonlinearity import ActivationNonlinearity
+from sknonlin.nonlinearity import ActivationNonlinearity, compression_of
 
 N_LISTED = 2  # samples that the layers are listed with
 
@@ -75,7 +66,36 @@ def layer_shares(single, mixed):
     return shares.clip(max=1)
 
 
-def measure_memorization(network, X, y, scorer, *, batch_size=50, n_batches=1, **settings):
+@dataclass(frozen=True)
+class ProfileSettings:
+    """How a network is profiled: see :func:`layer_profile`.
+
+    With ``mixed``, the batches are mixed ones of the size of every class's own.
+    """
+
+    compression: object
+    ranks: object = "auto"
+    device: object = "auto"
+    layers: object = "relu"
+    batch_size: int = 50
+    n_batches: int = 1
+    by_class: bool = True
+    mixed: bool = False
+    cumulative: bool = False
+    replay: bool = True
+    n_jobs: int | None = None
+    random_state: object = None
+    verbose: int = 0
+
+    @classmethod
+    def of(cls, template, **settings):
+        """Take ranks, compression and device of an ActivationNonlinearity."""
+        template._validate_params()
+        compression = compression_of(template, random_state=None)
+        return cls(compression, template.ranks, template.device, **settings)
+
+
+def measure_memorization(network, X, y, settings):
     """Profile a network on batches of one class and on mixed ones, and score it.
 
     Returns
@@ -88,27 +108,15 @@ def measure_memorization(network, X, y, scorer, *, batch_size=50, n_batches=1, *
         For every class, as many mixed batches of the size of its own, without
         accuracies.
     """
-    single = profile_network(
-        network, X, y, scorer, batch_size=batch_size, n_batches=n_batches, **settings
-    )
-    if min(batch_size, np.unique(y, return_counts=True)[1].max()) == 1:
-        warnings.warn(
+    single = profile_network(network, X, y, settings)
+    if min(settings.batch_size, np.unique(y, return_counts=True)[1].max()) == 1:
+        warn_user(
             "Every batch has a single sample, which no layer can tell from others: the "
             "memorization score is 0 and means nothing. Give at least ten samples of every "
-            "class, and a batch_size above 1.",
-            UserWarning,
-            stacklevel=4,
+            "class, and a batch_size above 1."
         )
-    mixed = profile_network(
-        network,
-        X,
-        y,
-        clone(scorer).set_params(ranks=single.ranks),
-        batch_size=batch_size,
-        n_batches=n_batches,
-        reference=True,
-        **settings | {"replay": False},
-    )
+    settings = replace(settings, ranks=single.ranks, mixed=True, replay=False)
+    mixed = profile_network(network, X, y, settings)
     return memorization_score(single, mixed), single, mixed
 
 
@@ -133,77 +141,49 @@ def check_labels(X, y):
     return y
 
 
-def profile_network(
-    network,
-    X,
-    y,
-    scorer,
-    *,
-    layers="relu",
-    batch_size=50,
-    n_batches=1,
-    by_class=True,
-    reference=False,
-    cumulative=False,
-    replay=True,
-    n_jobs=None,
-    working_memory=None,
-    random_state=None,
-    verbose=0,
-):
-    """Profile a :class:`Network` as the settings of an ActivationNonlinearity say.
+def draw_profile_batches(groups, settings):
+    """Draw the batches of every group of samples, or of all of them."""
+    size, number, seed = settings.batch_size, settings.n_batches, settings.random_state
+    if settings.mixed:
+        return make_reference_batches(groups, size, number, random_state=seed)
+    by_class = settings.by_class
+    return make_batches(groups, size, number, by_class=by_class, random_state=seed)
 
-    With ``reference``, the batches are mixed ones of the size of every class's own. The
-    other parameters are those of :func:`layer_profile`.
-    """
+
+def profile_network(network, X, y, settings):
+    """Profile a :class:`Network`, whose labels are ``y``."""
     y = check_labels(X, y)
-    settings = scorer.get_params(deep=False)
-    seed = check_random_state(random_state).randint(2**31 - 1)
-    settings["random_state"] = seed
-    compression = make_compression(settings.pop("compression"), **settings)
+    seed = check_random_state(settings.random_state).randint(2**31 - 1)
+    settings = replace(settings, random_state=seed)
+    compression = settings.compression.changed(random_state=seed)
     n_listed = min(N_LISTED, len(y))
     listed = network.take(X, list(range(n_listed)))
-    labels, codes = np.unique(y, return_inverse=True)
-    make = make_reference_batches if reference else partial(make_batches, by_class=by_class)
-    batches = make(codes, batch_size, n_batches, random_state=seed)
-    with limited(working_memory):
-        with Capture(network, layers, listed, n_listed) as capture:
-            columns = torch.from_numpy(codes)
-            if network.codes(capture.output) is not None:
-                columns = network.encode(y, capture.output)
-            ranks = listed_ranks(scorer.ranks, capture, batch_size)
-            compression, task_bytes = with_rows_that_fit(
-                compression, ranks, capture, batch_size
-            )
-        curves = Curves(len(batches), n_batches, len(ranks))
-        with Workers(n_jobs, verbose, task_bytes) as workers:
-            tasks = make_tasks(capture, batches, workers.count, cumulative=cumulative)
-            measurer = PassMeasurer(
-                layers,
-                listed,
-                n_listed,
-                PassSettings(compression, ranks, settings["device"]),
-                cumulative,
-                replay,
-            )
-            measurer.replicate(network, workers, len(tasks))
-            shared = workers.share(measurer)
-
-            def items():
-                for places, index, skip in tasks:
-                    samples = next(network.batches(X, index, len(index)))
-                    yield shared, samples, columns[index].reshape(len(places), -1), skip
-
-            results = workers.map(measure_pass, items(), "passes", len(tasks))
-            for (places, _, _), result in zip(tasks, results, strict=True):
-                for part, accuracy, by_layer in result:
-                    curves.add(places[part], accuracy, by_layer)
+    labels, groups = np.unique(y, return_inverse=True)
+    batches = draw_profile_batches(groups, settings)
+    with Capture(network, settings.layers, listed, n_listed) as capture:
+        codes = torch.from_numpy(groups)  # of a regressor, which gives no labels
+        if network.codes(capture.output) is not None:
+            codes = network.encode(labels, capture.output)[codes]
+        ranks = listed_ranks(settings.ranks, capture, settings.batch_size)
+        compression, task_bytes = with_rows_that_fit(
+            compression, ranks, capture, settings.batch_size
+        )
+    with Workers(settings.n_jobs, settings.verbose, task_bytes) as workers:
+        measurer = PassMeasurer(
+            settings.layers,
+            listed,
+            n_listed,
+            PassSettings(compression, ranks, settings.device),
+            settings.cumulative,
+            settings.replay,
+        )
+        curves = measurer.measure(workers, capture, X, codes, batches)
     return LayerProfile(
-        classes=labels if by_class else np.array(["mixed"]),
+        classes=labels if settings.by_class else np.array(["mixed"]),
         ranks=np.array(ranks),
-        compression=scorer.compression,
-        cumulative=cumulative,
-        **curves.results(),
+        compression=compression.name,
+        cumulative=settings.cumulative,
+        **curves,
     )
 
 
@@ -342,13 +322,9 @@ def layer_profile(
     >>> profile.errors.shape
     (2, 10, 4)
     """
-    scorer = ActivationNonlinearity(ranks, compression=compression, **settings)
-    scorer._validate_params()
-    return profile_network(
-        as_network(net),
-        X,
-        y,
-        scorer,
+    template = ActivationNonlinearity(ranks, compression=compression, **settings)
+    settings = ProfileSettings.of(
+        template,
         layers=layers,
         batch_size=batch_size,
         n_batches=n_batches,
@@ -356,7 +332,8 @@ def layer_profile(
         cumulative=cumulative,
         replay=replay,
         n_jobs=n_jobs,
-        working_memory=working_memory,
         random_state=random_state,
         verbose=verbose,
     )
+    with limited(working_memory):
+        return profile_network(as_network(net), X, y, settings)

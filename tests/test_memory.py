@@ -15,8 +15,8 @@ from sknonlin._arrays import PRODUCTS, MatrixStack
 from sknonlin._class_stacks import class_groups, stack_numbers
 from sknonlin._cone import unit_rows
 from sknonlin._memory import limited
-from sknonlin._path_steps import rows_that_fit
 from sknonlin._row_sample import group_size
+from sknonlin.compression import rows_that_fit
 from tests.conftest import RANKS, make, relu_matrix
 
 LITTLE = 0.05  # MiB, so that everything is cut into very many parts
@@ -193,8 +193,8 @@ def test_what_a_gpu_does_not_hold_is_halved(classes, by_class, monkeypatch):
     residuals = expected.transform(X)
     for module, name, most in (
         ("_row_sample", "survey", 2000),
-        ("_path_steps", "residual_energies", 2000),
-        ("_path_steps", "learn_rows", 2000),
+        ("compression", "residual_energies", 2000),
+        ("compression", "learn_rows", 2000),
         ("_row_curves", "unit_rows", 2000),
     ):
         target = f"sknonlin.{module}.{name}"
@@ -207,13 +207,13 @@ def test_what_a_gpu_does_not_hold_is_halved(classes, by_class, monkeypatch):
 
 def test_a_stack_that_a_gpu_does_not_hold_is_halved(stack, monkeypatch):
     expected = nmf_path(stack, RANKS)
-    function = sys.modules["sknonlin._path_steps"].learn_rows
+    function = sys.modules["sknonlin.compression"].learn_rows
     short = short_of_memory(function, stack[:2].size)
-    monkeypatch.setattr("sknonlin._path_steps.learn_rows", short)
+    monkeypatch.setattr("sknonlin.compression.learn_rows", short)
     path = nmf_path(stack, RANKS)
     np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-8)
     short = short_of_memory(function, stack[0].size - 1)
-    monkeypatch.setattr("sknonlin._path_steps.learn_rows", short)
+    monkeypatch.setattr("sknonlin.compression.learn_rows", short)
     with pytest.raises(torch.OutOfMemoryError):
         nmf_path(stack, RANKS)
 
@@ -279,7 +279,7 @@ def low_precision():
 
 @pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("by_class", [False, True])
-@pytest.mark.parametrize("target", ["_path_steps.residual_energies", "_row_sample.survey"])
+@pytest.mark.parametrize("target", ["compression.residual_energies", "_row_sample.survey"])
 def test_an_interrupted_fit_leaves_everything_as_it_was(
     classes, by_class, target, monkeypatch
 ):

@@ -15,7 +15,7 @@ from sknonlin import ActivationNonlinearity, LayerProfile, layer_profile, nmf_pa
 from sknonlin._networks import as_network
 from sknonlin._profile_passes import make_passes
 from sknonlin.batches import make_batches
-from sknonlin.profile import measure_memorization, memorization_score
+from sknonlin.profile import ProfileSettings, measure_memorization, memorization_score
 from tests.architectures import ARCHITECTURES, Undecided, mlp, seeded
 
 mpl.use("Agg")
@@ -391,9 +391,8 @@ def test_score_does_not_depend_on_the_balance_of_classes(sizes):
     module = seeded(mlp, n_inputs=8, width=32, n_classes=10)
     y = np.repeat(np.arange(10), sizes)
     X = seeded(torch.randn, len(y), 8)
-    score, *_ = measure_memorization(
-        as_network(module), X, y, ActivationNonlinearity(), batch_size=20, random_state=0
-    )
+    settings = ProfileSettings.of(ActivationNonlinearity(), batch_size=20, random_state=0)
+    score, *_ = measure_memorization(as_network(module), X, y, settings)
     assert score > 0.9
 
 
