@@ -5,7 +5,7 @@ import torch
 from sknonlin._memory import affordable
 from sknonlin._updates import FLOOR, iterate, splitting
 
-N_STEPS = 20  # of the splitting iteration that finds the supports
+N_SUPPORT_STEPS = 20  # of the splitting iteration that finds the supports
 N_STEPS_UNENDED = 500
 SYSTEM_ELEMENTS = 2**22  # numbers in one batch of small linear systems
 SYSTEM_COPIES = 5
@@ -121,7 +121,7 @@ def project(G, F):
     """
     n_cones, k, m = F.shape
     P, M = splitting(G, F)
-    Z = iterate(P, M, P, N_STEPS)
+    Z = iterate(P, M, P, N_SUPPORT_STEPS)
     P, Z, F = (tensor.mT.flatten(0, 1) for tensor in (P, Z, F))
     owner = torch.arange(n_cones, device=F.device).repeat_interleave(m)
     result = torch.zeros_like(F)

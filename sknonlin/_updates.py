@@ -14,7 +14,7 @@ from torch.nn import functional
 RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
 RELAXATION = 1.6
 MOMENTUM = 0.7
-N_STEPS = 2  # per factor and alternation
+N_UPDATE_STEPS = 2  # per factor and alternation
 FLOOR = 1e-12  # keeps the Gram matrix of an all-zero matrix invertible
 
 
@@ -95,7 +95,7 @@ def iterate(P, M, Z, n_steps):
     return Z
 
 
-def admm_update(G, F, Z, n_steps=N_STEPS):
+def admm_update(G, F, Z, n_steps=N_UPDATE_STEPS):
     """Step towards the non-negative least squares solution, from a warm start."""
     P, M = splitting(G, F)
     return iterate(P, M, Z, n_steps)
