@@ -1,10 +1,11 @@
 """Tell whether a ReLU network learned or memorized."""
 
-from sknonlin._version import __version__
 from sknonlin.detector import MemorizationDetector
 from sknonlin.nmf import NMFPath, nmf_path, nnls
 from sknonlin.nonlinearity import ActivationNonlinearity
 from sknonlin.profile import LayerProfile, layer_profile
+
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     "ActivationNonlinearity",

@@ -17,14 +17,14 @@ from skorch.dataset import get_len
 from torch.utils._pytree import tree_map
 from torch.utils.data import IterableDataset, Subset
 
-from sknonlin._replays import NotFiniteError
-from sknonlin.monitor import (
+from sknonlin._memorization.forward_pass import NotFiniteError
+from sknonlin._memorization.monitor import (
     CONSTRAINTS,
     NonlinearityMonitor,
     choose,
     halves_shape,
-    random_states_kept,
 )
+from sknonlin._running.torch_settings import random_states_kept
 
 __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
 

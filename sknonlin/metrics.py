@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
-from sknonlin._networks import NETWORKS, as_network
+from sknonlin._network.adapters import NETWORKS, as_network
 from sknonlin.detector import MemorizationDetector
 from sknonlin.nonlinearity import ActivationNonlinearity
 from sknonlin.profile import ProfileSettings, measure_memorization

@@ -8,12 +8,14 @@ import torch
 from scipy import sparse
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from sknonlin._arrays import MatrixStack, in_full_precision
-from sknonlin._cone import GRAM_COPIES, SYSTEM_SHARE, project, unit_rows
-from sknonlin._memory import affordable, in_parts, limited
-from sknonlin._ranks import check_ranks
-from sknonlin._updates import SOLVERS, gram, products
-from sknonlin.compression import make_compression, rows_that_fit
+from sknonlin._factorization.compressions import make_compression, rows_that_fit
+from sknonlin._factorization.nnls import GRAM_COPIES, SYSTEM_SHARE, project
+from sknonlin._factorization.rank_path import SOLVERS
+from sknonlin._matrices.products import gram, products, unit_rows
+from sknonlin._matrices.stack import MatrixStack
+from sknonlin._running.memory import affordable, in_parts, limited
+from sknonlin._running.torch_settings import in_full_precision
+from sknonlin._running.validation import check_ranks
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {

@@ -6,29 +6,106 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
-
-from sknonlin._activation_input import (
-    encode_classes,
-    undone_on_error,
-    validate_activations,
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
 )
-from sknonlin._arrays import resolve_device, working_dtypes
-from sknonlin._class_paths import Learner
-from sknonlin._dask_arrays import is_dask_array, map_blocks
-from sknonlin._memory import limited
-from sknonlin._ranks import auto_ranks, check_ranks
-from sknonlin._row_curves import RowApproximations, RowResiduals, RowScores, map_rows
-from sknonlin.compression import (
+
+from sknonlin._factorization.by_class import Learner
+from sknonlin._factorization.by_row import (
+    RowApproximations,
+    RowResiduals,
+    RowScores,
+    map_blocks,
+    map_rows,
+)
+from sknonlin._factorization.compressions import (
     COMPRESSIONS,
     Settings,
     make_compression,
     rows_that_fit,
 )
+from sknonlin._matrices.dask import checked_array, is_dask_array, refuse_dask_frames
+from sknonlin._matrices.stack import working_dtypes
+from sknonlin._running.memory import limited
+from sknonlin._running.torch_settings import resolve_device
+from sknonlin._running.validation import (
+    as_labels,
+    auto_ranks,
+    check_ranks,
+    positions,
+    undone_on_error,
+)
 from sknonlin.curves import area_under_curve, area_weights
 from sknonlin.nmf import PATH_CONSTRAINTS
+
+
+def validate_activations(estimator, X, *, reset=False):
+    """X as a 2-D array, CSR matrix, tensor or Dask array of real numbers.
+
+    Their values are checked where they are read: here, a memory map is not touched.
+    """
+    refuse_dask_frames(X)
+    if isinstance(X, torch.Tensor) or is_dask_array(X):
+        return validate_shape(estimator, X, reset=reset)
+    # Numbers are converted in chunks where they are used.
+    plain = isinstance(X, np.ndarray) or sparse.issparse(X)
+    plain = plain and X.dtype.kind in "biuf"
+    return validate_data(
+        estimator,
+        X,
+        reset=reset,
+        accept_sparse="csr",
+        dtype=None if plain else [np.float64, np.float32],
+        ensure_all_finite=False,
+    )
+
+
+def validate_shape(estimator, X, *, reset):
+    """Check the shape of a tensor or Dask array, as ``validate_data`` does of arrays."""
+    if is_dask_array(X):
+        X = checked_array(X)
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got a {type(X).__name__} of shape {tuple(X.shape)} "
+            "instead. Reshape your data; for the output of a convolution, take a row for "
+            "every position: X.movedim(1, -1).flatten(0, -2)."
+        )
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+    return X.detach() if isinstance(X, torch.Tensor) else X
+
+
+def encode_classes(estimator, X, y, classes=None):
+    """Classes and, for every row, the index of its class."""
+    if y is None:
+        raise ValueError(
+            f"by_class=True: {type(estimator).__name__} requires y to be passed, but "
+            "the target y is None."
+        )
+    y = y.cpu().numpy() if isinstance(y, torch.Tensor) else y
+    y = y.compute() if hasattr(y, "__dask_graph__") else y
+    y = as_labels(check_array(y, ensure_2d=False, dtype=None, input_name="y"))
+    check_consistent_length(X, y)
+    if classes is None:
+        check_classification_targets(y)
+        return np.unique(y, return_inverse=True)
+    message = "y has labels that fit did not see: {unknown}. It saw {known}."
+    return classes, positions(y, classes, message)
 
 
 def compression_of(scorer, **changes):

@@ -1,28 +1,138 @@
 """Error and accuracy curves of every layer of a network, class by class."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from skorch.dataset import get_len
 
-from sknonlin._cautions import warn_user
-from sknonlin._labels import as_labels
-from sknonlin._layer_profile import LayerProfile
-from sknonlin._memory import WORKING_MEMORY_CONSTRAINT, limited
-from sknonlin._networks import as_arrays, as_network
-from sknonlin._parallel import Workers
-from sknonlin._profile_passes import PassMeasurer, matrix_shapes, with_rows_that_fit
-from sknonlin._ranks import auto_ranks, check_ranks
-from sknonlin._replays import PassSettings
-from sknonlin.activations import Capture
+from sknonlin._memorization.forward_pass import PassSettings
+from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
+from sknonlin._network.adapters import as_network, check_labels
+from sknonlin._network.layers import N_LISTED, Capture
+from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
+from sknonlin._running.parallel import Workers
+from sknonlin._running.validation import auto_ranks, check_ranks, warn_user
 from sknonlin.batches import make_batches, make_reference_batches
+from sknonlin.curves import area_under_curve, mean_of_known
+from sknonlin.inspection._layer_profile import LayerProfileDisplay
 from sknonlin.nonlinearity import ActivationNonlinearity, compression_of
 
-N_LISTED = 2  # samples that the layers are listed with
+
+@dataclass(eq=False)
+class LayerProfile:
+    """How well a network and its layers withstand compression, by layer, class and rank.
+
+    Parameters
+    ----------
+    layer_names : list of str of length n_layers
+        The layers, in the order of their calls.
+    classes : ndarray of shape (n_classes,)
+        The labels of the batches; ``["mixed"]`` for mixed ones.
+    ranks : ndarray of shape (n_ranks,)
+        The ranks, increasing.
+    batch_errors : ndarray of shape (n_layers, n_classes, n_batches, n_ranks)
+        Relative error of the compressed activations. NaN where the network did not
+        reach a layer.
+    batch_accuracies : ndarray of shape (n_layers, n_classes, n_batches, n_ranks)
+        Share of the batch that still gets its label when they replace the activations.
+        NaN for a network that does not classify, and without replays.
+    batch_accuracy : ndarray of shape (n_classes, n_batches)
+        The same share without compression.
+    compression : str
+        ``"nmf"``, ``"pca"`` or ``"ablation"``.
+    cumulative : bool
+        Whether the layers before were compressed too.
+
+    Attributes
+    ----------
+    errors : ndarray of shape (n_layers, n_classes, n_ranks)
+        Mean of ``batch_errors`` over the batches.
+    accuracies : ndarray of shape (n_layers, n_classes, n_ranks)
+        Mean of ``batch_accuracies`` over the batches.
+    accuracy : ndarray of shape (n_classes,)
+        Mean of ``batch_accuracy`` over the batches.
+    error_auc : ndarray of shape (n_layers,)
+        Area under the error curve, averaged over classes and batches; in [0, 1].
+    accuracy_auc : ndarray of shape (n_layers,)
+        Area under the accuracy curve, averaged over classes and batches; in [0, 1].
+    """
+
+    layer_names: list
+    classes: np.ndarray
+    ranks: np.ndarray
+    batch_errors: np.ndarray = field(repr=False)
+    batch_accuracies: np.ndarray = field(repr=False)
+    batch_accuracy: np.ndarray = field(repr=False)
+    compression: str = "nmf"
+    cumulative: bool = False
+
+    @property
+    def errors(self):
+        """Mean of ``batch_errors`` over the batches."""
+        return mean_of_known(self.batch_errors, 2)
+
+    @property
+    def accuracies(self):
+        """Mean of ``batch_accuracies`` over the batches."""
+        return mean_of_known(self.batch_accuracies, 2)
+
+    @property
+    def accuracy(self):
+        """Mean of ``batch_accuracy`` over the batches."""
+        return mean_of_known(self.batch_accuracy, 1)
+
+    @property
+    def error_auc(self):
+        """Area under the error curve of every layer."""
+        return area_under_curve(self.ranks, mean_of_known(self.errors, 1))
+
+    @property
+    def accuracy_auc(self):
+        """Area under the accuracy curve of every layer."""
+        return area_under_curve(self.ranks, mean_of_known(self.accuracies, 1))
+
+    def to_frame(self):
+        """Give the curves as a tidy frame, one row for every point.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With the columns ``layer``, ``depth`` (from 0), ``class``, ``batch``,
+            ``rank``, ``error``, ``accuracy`` and ``uncompressed_accuracy``.
+        """
+        pd = check_pandas_support("LayerProfile.to_frame")
+        layer, label, batch, rank = np.indices(self.batch_errors.shape).reshape(4, -1)
+        return pd.DataFrame(
+            {
+                "layer": np.asarray(self.layer_names, dtype=object)[layer],
+                "depth": layer,
+                "class": self.classes[label],
+                "batch": batch,
+                "rank": self.ranks[rank],
+                "error": self.batch_errors.ravel(),
+                "accuracy": self.batch_accuracies.ravel(),
+                "uncompressed_accuracy": self.batch_accuracy[label, batch],
+            }
+        )
+
+    def plot(self, ax=None):
+        """Draw the areas under both curves over the layers, with the range of classes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+        """
+        return LayerProfileDisplay.from_profile(self, curve="both").plot(ax).ax_
+
 
 PROFILE_CONSTRAINTS = {
     "layers": [StrOptions({"relu"}), "array-like"],
@@ -128,17 +238,6 @@ def listed_ranks(ranks, capture, batch_size):
         (min(batch_size * n, units) for n, units in matrix_shapes(capture)), default=1
     )
     return auto_ranks(max(1, room))
-
-
-def check_labels(X, y):
-    """Labels as an array, as many as there are samples."""
-    if y is None:
-        raise ValueError("y is None; give the label of every sample.")
-    y = as_labels(y)
-    n_samples = get_len(as_arrays(X))
-    if n_samples != len(y):
-        raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")
-    return y
 
 
 def draw_profile_batches(groups, settings):

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sknonlin._layout import Layout
-from sknonlin._networks import as_network
-from sknonlin._tape import DivergedError
-from sknonlin.activations import Capture
+from sknonlin._network.adapters import as_network
+from sknonlin._network.layers import Capture
+from sknonlin._network.layout import Layout
+from sknonlin._network.tape import DivergedError
 from tests.architectures import ARCHITECTURES, Transformer, TwoInputs, mlp, seeded
 
 

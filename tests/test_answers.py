@@ -10,7 +10,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._networks import as_network
+from sknonlin._network.adapters import as_network
 from tests.architectures import mlp, seeded
 
 pytestmark = [

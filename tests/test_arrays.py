@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sknonlin import ActivationNonlinearity, nmf_path
-from sknonlin._arrays import full_precision, in_full_precision
+from sknonlin._running.torch_settings import full_precision, in_full_precision
 from tests.conftest import relu_matrix
 
 

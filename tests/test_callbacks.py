@@ -19,7 +19,8 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from sknonlin import nmf_path, nnls
-from sknonlin.callbacks import NonlinearityMonitor, NonlinearityScoring
+from sknonlin._memorization.monitor import NonlinearityMonitor
+from sknonlin.callbacks import NonlinearityScoring
 from sknonlin.datasets import make_noisy_labels
 
 
@@ -625,9 +626,10 @@ def test_batches_are_cut_to_what_a_pass_may_hold(digits, monkeypatch):
     net = fit(make_net(), *digits)
     monitor = NonlinearityMonitor(*digits, batch_size=600)
     sizes = []
-    monkeypatch.setattr("sknonlin.monitor.pass_samples", lambda capture: 200)
+    monkeypatch.setattr("sknonlin._memorization.monitor.pass_samples", lambda capture: 200)
     monkeypatch.setattr(
-        "sknonlin.monitor.check_output", lambda output: sizes.append(len(output))
+        "sknonlin._memorization.monitor.check_output",
+        lambda output: sizes.append(len(output)),
     )
     monitor.update(net)
     assert sizes == [200]

@@ -3,8 +3,8 @@ import pytest
 import torch
 from sklearn.decomposition import TruncatedSVD
 
-from sknonlin._arrays import MatrixStack
-from sknonlin.compression import COMPRESSIONS, make_compression
+from sknonlin._factorization.compressions import COMPRESSIONS, make_compression
+from sknonlin._matrices.stack import MatrixStack
 from tests.conftest import relu_matrix
 
 RANKS = [1, 2, 5, 12, 20, 40]

@@ -9,9 +9,9 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from sknonlin import _spoken_digits, datasets
-from sknonlin._spoken_digits import fit_into_a_second
+from sknonlin import datasets
 from sknonlin.datasets import (
+    fit_into_a_second,
     load_digits,
     load_fashion_mnist,
     make_noisy_labels,
@@ -98,7 +98,7 @@ def espeak(monkeypatch):
 
     def tone(command, **settings):
         spoken.append(command)
-        digit = _spoken_digits.WORDS.index(command[-1])
+        digit = datasets.WORDS.index(command[-1])
         sound = io.BytesIO()
         with wave.open(sound, "wb") as file:
             file.setnchannels(1)
@@ -112,11 +112,11 @@ def espeak(monkeypatch):
         spoken.append(command)
         return run(command, **settings)
 
-    run = _spoken_digits.subprocess.run
+    run = datasets.subprocess.run
     missing = shutil.which("espeak-ng") is None
-    monkeypatch.setattr(_spoken_digits.subprocess, "run", tone if missing else counted)
+    monkeypatch.setattr(datasets.subprocess, "run", tone if missing else counted)
     if missing:
-        monkeypatch.setattr(_spoken_digits.shutil, "which", lambda name: name)
+        monkeypatch.setattr(datasets.shutil, "which", lambda name: name)
     return spoken
 
 
@@ -143,7 +143,7 @@ def test_spoken_digits(espeak, tmp_path):
 
 
 def test_no_espeak(tmp_path, monkeypatch):
-    monkeypatch.setattr(_spoken_digits.shutil, "which", lambda name: None)
+    monkeypatch.setattr(datasets.shutil, "which", lambda name: None)
     with pytest.raises(OSError, match="apt-get install espeak-ng"):
         make_spoken_digits(10, data_home=tmp_path)
     assert not list(tmp_path.iterdir())

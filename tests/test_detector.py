@@ -21,7 +21,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._class_cones import contrast
+from sknonlin._memorization.sample_cones import contrast
 from sknonlin.datasets import make_noisy_labels
 from tests.architectures import ResNet, TwoInputs, mlp, seeded
 

@@ -16,7 +16,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, LayerProfile, MemorizationDetector
-from sknonlin.callbacks import NonlinearityMonitor, NonlinearityScoring
+from sknonlin._memorization.monitor import NonlinearityMonitor
+from sknonlin.callbacks import NonlinearityScoring
 from sknonlin.curves import area_under_curve
 from sknonlin.inspection import (
     LayerProfileDisplay,

@@ -10,13 +10,14 @@ from scipy import sparse
 from sklearn import clone, config_context
 from sklearn.datasets import load_digits
 
-from sknonlin import ActivationNonlinearity, _memory, nmf_path
-from sknonlin._arrays import PRODUCTS, MatrixStack
-from sknonlin._class_stacks import class_groups, stack_numbers
-from sknonlin._cone import unit_rows
-from sknonlin._memory import limited
-from sknonlin._row_sample import group_size
-from sknonlin.compression import rows_that_fit
+from sknonlin import ActivationNonlinearity, nmf_path
+from sknonlin._factorization.compressions import rows_that_fit
+from sknonlin._matrices.products import unit_rows
+from sknonlin._matrices.row_sample import group_size
+from sknonlin._matrices.stack import MatrixStack, class_groups, stack_numbers
+from sknonlin._running import memory
+from sknonlin._running.memory import limited
+from sknonlin._running.torch_settings import PRODUCTS
 from tests.conftest import RANKS, make, relu_matrix
 
 LITTLE = 0.05  # MiB, so that everything is cut into very many parts
@@ -99,12 +100,16 @@ def test_the_draw_depends_on_neither_scale_nor_chunks(factor, monkeypatch):
     X = relu_matrix(500, 16)
     X[::7] *= 1e-6
     expected = nmf_path(X, RANKS, max_rows=50, random_state=0)
-    monkeypatch.setattr("sknonlin._arrays.CHUNK_ELEMENTS", 1000)
-    for memory in (None, LITTLE):
+    monkeypatch.setattr("sknonlin._matrices.stack.CHUNK_ELEMENTS", 1000)
+    for working_memory in (None, LITTLE):
         with monkeypatch.context() as m:
             m.setattr("sknonlin.nmf.rows_that_fit", lambda max_rows, *_: max_rows)
             path = nmf_path(
-                X * factor, RANKS, max_rows=50, random_state=0, working_memory=memory
+                X * factor,
+                RANKS,
+                max_rows=50,
+                random_state=0,
+                working_memory=working_memory,
             )
         np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-9)
     with limited(LITTLE):
@@ -115,7 +120,7 @@ def test_zero_chunks_and_rows_do_not_disturb_the_draw(monkeypatch):
     X = relu_matrix(300, 16) * 1e-200
     X[100:200] = 0
     expected = nmf_path(X[np.r_[:100, 200:300]], RANKS, max_rows=50, random_state=0)
-    monkeypatch.setattr("sknonlin._arrays.CHUNK_ELEMENTS", 16 * 50)
+    monkeypatch.setattr("sknonlin._matrices.stack.CHUNK_ELEMENTS", 16 * 50)
     path = nmf_path(X, RANKS, max_rows=50, random_state=0)
     np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-9)
 
@@ -192,10 +197,10 @@ def test_what_a_gpu_does_not_hold_is_halved(classes, by_class, monkeypatch):
     expected = make(by_class=by_class).fit(X, y)
     residuals = expected.transform(X)
     for module, name, most in (
-        ("_row_sample", "survey", 2000),
-        ("compression", "residual_energies", 2000),
-        ("compression", "learn_rows", 2000),
-        ("_row_curves", "unit_rows", 2000),
+        ("_matrices.row_sample", "survey", 2000),
+        ("_factorization.compressions", "residual_energies", 2000),
+        ("_factorization.compressions", "learn_rows", 2000),
+        ("_factorization.by_row", "unit_rows", 2000),
     ):
         target = f"sknonlin.{module}.{name}"
         function = getattr(sys.modules[f"sknonlin.{module}"], name)
@@ -207,20 +212,21 @@ def test_what_a_gpu_does_not_hold_is_halved(classes, by_class, monkeypatch):
 
 def test_a_stack_that_a_gpu_does_not_hold_is_halved(stack, monkeypatch):
     expected = nmf_path(stack, RANKS)
-    function = sys.modules["sknonlin.compression"].learn_rows
+    function = sys.modules["sknonlin._factorization.compressions"].learn_rows
     short = short_of_memory(function, stack[:2].size)
-    monkeypatch.setattr("sknonlin.compression.learn_rows", short)
+    monkeypatch.setattr("sknonlin._factorization.compressions.learn_rows", short)
     path = nmf_path(stack, RANKS)
     np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-8)
     short = short_of_memory(function, stack[0].size - 1)
-    monkeypatch.setattr("sknonlin.compression.learn_rows", short)
+    monkeypatch.setattr("sknonlin._factorization.compressions.learn_rows", short)
     with pytest.raises(torch.OutOfMemoryError):
         nmf_path(stack, RANKS)
 
 
 def test_a_device_without_float64_says_what_to_pass(activations, monkeypatch):
     monkeypatch.setattr(
-        "sknonlin._arrays.resolve_device", lambda device, X=None: torch.device("mps")
+        "sknonlin._matrices.stack.resolve_device",
+        lambda device, X=None: torch.device("mps"),
     )
     with pytest.raises(ValueError, match=r"'mps' has no float64.*Pass X as float32"):
         MatrixStack(activations, "mps")
@@ -279,7 +285,10 @@ def low_precision():
 
 @pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("by_class", [False, True])
-@pytest.mark.parametrize("target", ["compression.residual_energies", "_row_sample.survey"])
+@pytest.mark.parametrize(
+    "target",
+    ["_factorization.compressions.residual_energies", "_matrices.row_sample.survey"],
+)
 def test_an_interrupted_fit_leaves_everything_as_it_was(
     classes, by_class, target, monkeypatch
 ):
@@ -316,7 +325,7 @@ def test_an_interrupted_transform_leaves_everything_as_it_was(classes, monkeypat
             raise KeyboardInterrupt
         return unit_rows(X)
 
-    monkeypatch.setattr("sknonlin._row_curves.unit_rows", interrupt)
+    monkeypatch.setattr("sknonlin._factorization.by_row.unit_rows", interrupt)
     with pytest.raises(KeyboardInterrupt):
         scorer.transform(X)
     assert vars(scorer) == before
@@ -388,12 +397,12 @@ def test_peak_stays_near_the_working_memory(tmp_path):
 
 def test_options_of_malloc_are_set_for_a_block_and_restored(monkeypatch):
     calls = []
-    monkeypatch.setattr(_memory, "glibc", lambda name: lambda *args: calls.append(args))
+    monkeypatch.setattr(memory, "glibc", lambda name: lambda *args: calls.append(args))
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
-    with _memory.freed_memory_kept():
+    with memory.freed_memory_kept():
         assert not calls
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as Dask does
-    with _memory.freed_memory_kept():
+    with memory.freed_memory_kept():
         assert dict(calls) == {-1: 2**28, -3: 2**25}
     assert dict(calls[2:4]) == {-1: 65536, -3: 2**17}
     assert calls[4] == (0,)

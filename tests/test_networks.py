@@ -13,7 +13,7 @@ from skorch.dataset import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sknonlin._networks import as_network
+from sknonlin._network.adapters import as_network
 from tests.architectures import TwoInputs, mlp, seeded
 
 X = np.random.default_rng(0).normal(size=(40, 4))

@@ -11,7 +11,7 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from sknonlin import nmf_path, nnls
-from sknonlin._cone import pivot
+from sknonlin._factorization.nnls import pivot
 from tests.conftest import relu_matrix
 
 SOLVERS = ["admm", "mu"]
@@ -230,7 +230,7 @@ def test_sample_follows_the_seed_alone():
 def test_chunks_change_nothing(monkeypatch):
     X = relu_matrix(300, 16)
     expected = nmf_path(X, RANKS, max_rows=50, random_state=0).errors
-    monkeypatch.setattr("sknonlin._arrays.CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr("sknonlin._matrices.stack.CHUNK_ELEMENTS", 1000)
     errors = nmf_path(X, RANKS, max_rows=50, random_state=0).errors
     np.testing.assert_allclose(errors, expected, rtol=1e-10)
 
@@ -492,7 +492,8 @@ def test_nnls_without_pivoting_goes_on_iterating(monkeypatch):
     H, X = rng.random((5, 30)), rng.random((20, 30))
     expected = nnls(X, H)
     monkeypatch.setattr(
-        "sknonlin._cone.pivot", lambda G, F, *_: (torch.zeros_like(F), torch.arange(20))
+        "sknonlin._factorization.nnls.pivot",
+        lambda G, F, *_: (torch.zeros_like(F), torch.arange(20)),
     )
     np.testing.assert_allclose(nnls(X, H), expected, atol=1e-6)
 

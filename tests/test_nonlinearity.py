@@ -15,7 +15,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from sknonlin import ActivationNonlinearity, nmf_path
-from sknonlin._ranks import auto_ranks
+from sknonlin._running.validation import auto_ranks
 from sknonlin.curves import area_under_curve
 from tests.conftest import make, relu_matrix
 
@@ -213,7 +213,7 @@ def test_rows_of_classes_of_any_size_in_stacks_of_any(
             alone.score_samples(X),
             alone.reconstruct(X, 4),
         )
-    monkeypatch.setattr("sknonlin._arrays.CACHED_ELEMENTS", n_elements)
+    monkeypatch.setattr("sknonlin._matrices.stack.CACHED_ELEMENTS", n_elements)
     residuals, scores = scorer.transform(X), scorer.score_samples(X, y)
     rows = scorer.reconstruct(X, 4, y)
     for i, (label, (own, areas, approximations)) in enumerate(expected.items()):
@@ -238,7 +238,7 @@ def test_residuals_do_not_depend_on_scale(activations, factor):
 def test_chunks_change_nothing(activations, monkeypatch):
     scorer = ActivationNonlinearity(RANKS).fit(activations)
     residuals, rows = scorer.transform(activations), scorer.reconstruct(activations, 4)
-    monkeypatch.setattr("sknonlin._arrays.CHUNK_ELEMENTS", 300)
+    monkeypatch.setattr("sknonlin._matrices.stack.CHUNK_ELEMENTS", 300)
     np.testing.assert_allclose(scorer.transform(activations), residuals, atol=1e-10)
     np.testing.assert_allclose(scorer.reconstruct(activations, 4), rows, atol=1e-10)
 

@@ -27,12 +27,11 @@ from torch._dynamo import eval_frame
 from torch.utils.data import TensorDataset
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
-from sknonlin._memory import limited
-from sknonlin._networks import as_network
-from sknonlin._parallel import Workers
-from sknonlin._replicas import Replicas
-from sknonlin._row_curves import copied
-from sknonlin.activations import Capture
+from sknonlin._factorization.by_row import copied
+from sknonlin._network.adapters import as_network
+from sknonlin._network.layers import Capture
+from sknonlin._running.memory import limited
+from sknonlin._running.parallel import Replicas, Workers
 from sknonlin.metrics import memorization_scorer
 from tests.architectures import ResNet, mlp, seeded
 
@@ -471,7 +470,9 @@ def test_an_interrupted_refit_leaves_the_detector_as_it_was(digits, alone, monke
     X, y = digits
     fresh = MemorizationDetector(alone[0].estimator, random_state=1)
     before = [dict(vars(found)) for found in (fresh, alone[0])]
-    monkeypatch.setattr("sknonlin._sample_cones.fitting", lambda *_: interrupt())
+    monkeypatch.setattr(
+        "sknonlin._memorization.sample_cones.fitting", lambda *_: interrupt()
+    )
     for found, state in zip((fresh, alone[0]), before, strict=True):
         with pytest.raises(KeyboardInterrupt):
             found.fit(X, y)
@@ -491,7 +492,7 @@ def test_rows_that_go_to_processes_stay_in_no_file(monkeypatch, tmp_path):
         written.append(sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()))
         return copied(rows)
 
-    monkeypatch.setattr("sknonlin._row_curves.copied", watched)
+    monkeypatch.setattr("sknonlin._factorization.by_row.copied", watched)
     with parallel_config(backend="loky", n_jobs=2):
         np.testing.assert_allclose(scorer.transform(X), expected, atol=1e-6)
     assert max(sizes) > 2**20  # which joblib takes for large

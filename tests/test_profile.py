@@ -12,8 +12,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, LayerProfile, layer_profile, nmf_path
-from sknonlin._networks import as_network
-from sknonlin._profile_passes import make_passes
+from sknonlin._memorization.profiling import make_passes
+from sknonlin._network.adapters import as_network
 from sknonlin.batches import make_batches
 from sknonlin.profile import ProfileSettings, measure_memorization, memorization_score
 from tests.architectures import ARCHITECTURES, Undecided, mlp, seeded
@@ -199,7 +199,7 @@ def test_result_does_not_depend_on_other_classes_or_passes(network, digits, monk
     few = y < 3
     part = layer_profile(network, X[few], y[few], **settings)
     np.testing.assert_allclose(part.accuracy, whole.accuracy[:3])
-    monkeypatch.setattr("sknonlin.activations.PASS_ELEMENTS", 64 * 20)
+    monkeypatch.setattr("sknonlin._network.layers.PASS_ELEMENTS", 64 * 20)
     split = layer_profile(network, X, y, **settings)
     np.testing.assert_allclose(split.errors, whole.errors, atol=1e-4)
     np.testing.assert_allclose(split.accuracies, whole.accuracies, atol=0.051)
@@ -283,7 +283,7 @@ def test_layers_that_some_batches_do_not_reach(monkeypatch):
     X[20:] *= -1
     y = np.repeat([0, 1], 20)
     # One pass for each class, which go different ways.
-    monkeypatch.setattr("sknonlin.activations.PASS_ELEMENTS", 1)
+    monkeypatch.setattr("sknonlin._network.layers.PASS_ELEMENTS", 1)
     profile = layer_profile(module, X, y, ranks=[1, 2], random_state=0)
     assert profile.layer_names == ["relu", "relu:2", "relu:3", "relu:4"]
     assert np.isnan(profile.errors[3, 1]).all()
@@ -448,7 +448,7 @@ def test_a_batch_that_is_too_large_is_measured_in_groups_of_layers(
     X, y = digits
     settings = {"ranks": RANKS, "batch_size": 20, "random_state": 0}
     whole = layer_profile(network, X, y, **settings)
-    monkeypatch.setattr("sknonlin._profile_passes.PASS_SHARE", 1e-6)
+    monkeypatch.setattr("sknonlin._memorization.profiling.PASS_SHARE", 1e-6)
     small = layer_profile(network, X, y, **settings)
     assert small.layer_names == whole.layer_names
     np.testing.assert_allclose(small.errors, whole.errors, atol=1e-4)

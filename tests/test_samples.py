@@ -11,11 +11,15 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._networks import as_network
-from sknonlin._sample_features import SampleFeatures, sample_keys
-from sknonlin._sample_labels import fitting, layer_weights
-from sknonlin._thresholds import auto_threshold, wrong_share
-from sknonlin.activations import Capture
+from sknonlin._memorization.activation_rows import SampleFeatures, sample_keys
+from sknonlin._memorization.label_scores import (
+    auto_threshold,
+    fitting,
+    layer_weights,
+    wrong_share,
+)
+from sknonlin._network.adapters import as_network
+from sknonlin._network.layers import Capture
 from sknonlin.datasets import make_noisy_labels
 from tests.architectures import ResNet, mlp, seeded
 

@@ -21,11 +21,11 @@ from early_stopping_runs import NOISE_LEVELS, predict
 from networks import Setting
 from tables import table, versions
 
-from sknonlin._networks import as_network
-from sknonlin._replays import Pass, PassSettings
-from sknonlin.activations import Capture
+from sknonlin._memorization.forward_pass import Pass, PassSettings
+from sknonlin._memorization.monitor import COMPRESSION
+from sknonlin._network.adapters import as_network
+from sknonlin._network.layers import Capture
 from sknonlin.curves import area_under_curve
-from sknonlin.monitor import COMPRESSION
 
 HERE = pathlib.Path(__file__).parent
 SEEDS, N_SAMPLES = (0, 1), 300

@@ -38,13 +38,12 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 import sknonlin
-from sknonlin._networks import as_network
-from sknonlin._parallel import Workers
-from sknonlin._sample_cones import CONE_RANKS, SampleCones, unit_blocks
-from sknonlin._sample_features import INPUT, SampleFeatures
-from sknonlin._sample_stream import SampleStream
-from sknonlin._thresholds import auto_threshold
-from sknonlin.compression import make_compression
+from sknonlin._factorization.compressions import make_compression
+from sknonlin._memorization.activation_rows import INPUT, SampleFeatures, SampleStream
+from sknonlin._memorization.label_scores import auto_threshold
+from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones, unit_blocks
+from sknonlin._network.adapters import as_network
+from sknonlin._running.parallel import Workers
 
 NEIGHBOURS = (5, 10, 20, 50)
 

@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 import sknonlin
-from sknonlin._networks import as_network
-from sknonlin._sample_cones import CONE_RANKS, SampleCones, SampleScores
-from sknonlin._thresholds import auto_threshold, wrong_share
-from sknonlin.compression import make_compression
+from sknonlin._factorization.compressions import make_compression
+from sknonlin._memorization.label_scores import auto_threshold, wrong_share
+from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones, SampleScores
+from sknonlin._network.adapters import as_network
 from sknonlin.datasets import load_fashion_mnist
 
 N_EPOCHS, BATCH_SIZE = 25, 100

@@ -21,7 +21,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
-from sknonlin._memory import trim
+from sknonlin._running.memory import trim
 from sknonlin.datasets import load_fashion_mnist
 
 RANKS_TO_128 = [1, 2, 4, 8, 16, 32, 64, 128]

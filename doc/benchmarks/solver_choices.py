@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from nmf_path import WORKLOADS, hardware, make_workloads
 
-from sknonlin import _rank_path, _updates, nmf_path
-from sknonlin._updates import admm_update, iterate, splitting
+from sknonlin import nmf_path
+from sknonlin._factorization import nnls, rank_path
+from sknonlin._factorization.nnls import admm_update, iterate, splitting
 
 N_ROUNDS = 5
 
@@ -37,8 +38,8 @@ def replaced(module, **values):
             setattr(module, name, value)
 
 
-def solver(update=admm_update, momentum=_updates.MOMENTUM):
-    return {"admm": _updates.Solver(update, momentum, fill=0.0)}
+def solver(update=admm_update, momentum=rank_path.MOMENTUM):
+    return {"admm": rank_path.Solver(update, momentum, fill=0.0)}
 
 
 def admm_steps(n_steps):
@@ -58,14 +59,14 @@ def hals(G, F, Z):
 
 VARIANTS = {
     "default (2 ADMM steps, extrapolated)": contextlib.nullcontext,
-    "1 ADMM step": lambda: replaced(_rank_path, SOLVERS=solver(admm_steps(1))),
-    "3 ADMM steps": lambda: replaced(_rank_path, SOLVERS=solver(admm_steps(3))),
-    "5 ADMM steps": lambda: replaced(_rank_path, SOLVERS=solver(admm_steps(5))),
-    "no extrapolation": lambda: replaced(_rank_path, SOLVERS=solver(momentum=0.0)),
-    "no relaxation": lambda: replaced(_updates, RELAXATION=1.0),
-    "penalty 1 (usual in AO-ADMM)": lambda: replaced(_updates, RHO=1.0),
-    "HALS sweeps, extrapolated": lambda: replaced(_rank_path, SOLVERS=solver(hals)),
-    "HALS sweeps": lambda: replaced(_rank_path, SOLVERS=solver(hals, 0.0)),
+    "1 ADMM step": lambda: replaced(rank_path, SOLVERS=solver(admm_steps(1))),
+    "3 ADMM steps": lambda: replaced(rank_path, SOLVERS=solver(admm_steps(3))),
+    "5 ADMM steps": lambda: replaced(rank_path, SOLVERS=solver(admm_steps(5))),
+    "no extrapolation": lambda: replaced(rank_path, SOLVERS=solver(momentum=0.0)),
+    "no relaxation": lambda: replaced(nnls, RELAXATION=1.0),
+    "penalty 1 (usual in AO-ADMM)": lambda: replaced(nnls, RHO=1.0),
+    "HALS sweeps, extrapolated": lambda: replaced(rank_path, SOLVERS=solver(hals)),
+    "HALS sweeps": lambda: replaced(rank_path, SOLVERS=solver(hals, 0.0)),
 }
 
 

@@ -7,12 +7,15 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from sknonlin.curves import area_under_curve
-from sknonlin.inspection._drawing import axes_for, draw_curves, draw_legend, unit_interval
-from sknonlin.inspection._profile_curves import (
+from sknonlin.inspection._drawing import (
     CURVES,
+    axes_for,
     check_profile,
     curves_of,
+    draw_curves,
+    draw_legend,
     has_curve,
+    unit_interval,
 )
 
 #: What the y axis says, by the curve whose areas are drawn.

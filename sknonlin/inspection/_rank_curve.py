@@ -8,14 +8,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknonlin.curves import area_under_curve, mean_of_known
 from sknonlin.inspection._drawing import (
+    CURVES,
     axes_for,
+    check_profile,
+    curves_of,
     draw_curves,
     draw_legend,
     shade_label,
     unit_interval,
     whole_number_ticks,
 )
-from sknonlin.inspection._profile_curves import CURVES, check_profile, curves_of
 
 CONSTRAINTS = {
     "layer": [str, Integral, None],

@@ -1,0 +1,1 @@
+"""Non-negative least squares, the rank path, and the compressions of matrices."""

@@ -1,0 +1,1 @@
+"""Stacks of matrices from any array, their products, and samples of their rows."""

@@ -1,0 +1,363 @@
+"""Samples through a network, as one row for each sample and layer, block by block."""
+
+import itertools
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves
+
+from sknonlin._memorization.forward_pass import check_activations
+from sknonlin._network.adapters import dtype_name, moved, part_of
+from sknonlin._network.layers import CACHED_PASS, Capture, pass_samples
+from sknonlin._network.layout import Layout
+from sknonlin._running.memory import affordable, free_bytes, in_parts, release_pages
+from sknonlin._running.parallel import SENT_BYTES, Replicas
+
+MAX_FEATURES = 256  # of a feature map, to which its positions are pooled
+ALL_FEATURES = 2**15  # the same over the classes, whose cones all have as many
+INPUT = "input"
+POOLS = {
+    1: functional.adaptive_avg_pool1d,
+    2: functional.adaptive_avg_pool2d,
+    3: functional.adaptive_avg_pool3d,
+}
+
+
+class SampleFeatures:
+    """Turn what a network makes of samples into rows, one for each sample and layer.
+
+    The positions of a feature map are averaged over the cells of a regular grid, the
+    finest that gives at most ``MAX_FEATURES`` numbers, and stay apart: where something is
+    in an image tells classes from each other. The input counts as a layer where it is one
+    floating-point tensor; its negative part, if it has one, becomes features of its own.
+
+    Parameters
+    ----------
+    layers : "relu" or list of str
+        The layers; the input is only there with ``"relu"``.
+    n_classes : int
+        With very many, feature maps are pooled more coarsely.
+    dtype : torch.dtype
+        Of all rows, as of :attr:`Network.row_dtype`.
+    nonnegative : bool
+        Whether the features must not be negative.
+    """
+
+    def __init__(self, layers, n_classes, dtype=torch.float32, *, nonnegative):
+        self.layers = layers
+        self.dtype = dtype
+        self.nonnegative = nonnegative
+        self.max_features = min(MAX_FEATURES, max(64, ALL_FEATURES // n_classes))
+        self.grids = {}  # of the layers' maps, as they were first seen
+        self.signed = True  # whether the input may have negative values
+
+    def n_features(self, capture, batch):
+        """Count the features of a sample in every layer, by name."""
+        counts = {name: A.shape[1] for name, A in self.input_rows(batch).items()}
+        for name, layer in capture.listed.items():
+            layout = Layout.of(layer, capture.n_samples)
+            if layout is not None:
+                empty = torch.empty(layer.shape, device="meta")
+                counts[name] = self._pooled(name, layout, empty).shape[1]
+        return counts
+
+    def rows(self, capture, batch, n_samples):
+        """Rows (n_samples, n_features) by layer, and the network's output.
+
+        A layer that the samples do not reach is left out.
+        """
+        found = self.input_rows(batch)
+        tape, layouts = capture.record(batch, n_samples)
+        for name, layout in layouts.items():
+            A = tape.activations.pop(name).tensor
+            check_activations(name, A, nonnegative=self.nonnegative)
+            found[name] = self._pooled(name, layout, A)
+        return found, tape.output
+
+    def note_signs(self, rows):
+        """Learn from all rows whether the input is signed, and return those that count."""
+        if self.nonnegative and INPUT in rows:
+            half = rows[INPUT].shape[1] // 2
+            self.signed = bool(rows[INPUT][:, half:].any())
+            if not self.signed:
+                rows[INPUT] = rows[INPUT][:, :half]
+        return rows
+
+    def input_rows(self, batch):
+        """Rows of the input, where it is a layer."""
+        plain = isinstance(batch, torch.Tensor) and batch.is_floating_point()
+        if self.layers != "relu" or not plain or batch.ndim < 2:
+            return {}
+        check_activations(INPUT, batch, nonnegative=False)
+        A = self._pooled(INPUT, Layout(tuple(batch.shape), 0, 1, 1), batch)
+        if self.nonnegative:
+            positive, negative = A.clamp(min=0), A.neg().clamp_(min=0)
+            A = torch.cat([positive, negative], 1) if self.signed else positive
+        return {INPUT: A}
+
+    def _pooled(self, name, layout, A):
+        """Rows (n_samples, n_features) of a feature map."""
+        rows = layout.rows(A).to(self.dtype)
+        n, n_positions, n_units = rows.shape
+        if n_positions == 1:
+            return rows[:, 0]
+        lengths = layout.position_lengths
+        lengths = lengths if len(lengths) in POOLS else (n_positions,)
+        if name not in self.grids:
+            self.grids[name] = self._grid(lengths, n_units)
+        maps = rows.mT.reshape(n, n_units, *lengths)
+        return POOLS[len(lengths)](maps, self.grids[name]).flatten(1)
+
+    def _grid(self, lengths, n_units):
+        """Cells along every axis: all positions if they are few, else about as many."""
+        cells = max(1, self.max_features // n_units)
+        grid = {}
+        for i, axis in enumerate(np.argsort(lengths)):
+            side = int(cells ** (1 / (len(lengths) - i)) + 1e-9)
+            grid[axis] = min(lengths[axis], side)
+            cells //= grid[axis]
+        return [int(grid[axis]) for axis in range(len(lengths))]
+
+
+def sample_keys(batch, n_samples):
+    """Give every sample a number, from the bits of its input whatever batch it is in.
+
+    Equal inputs have equal numbers, and others practically never.
+    """
+    keys = np.zeros(n_samples, np.int64)
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, torch.Tensor) and leaf.ndim and len(leaf) == n_samples:
+            bits = leaf.detach().cpu().contiguous().reshape(n_samples, -1)
+            words = bits.view(torch.uint8).numpy()
+            words = np.pad(words, [(0, 0), (0, -words.shape[1] % 8)]).view(np.int64)
+            factors = np.random.default_rng(words.shape[1]).integers(
+                -(2**63), 2**63, words.shape[1], dtype=np.int64
+            )
+            keys = keys * 31 + words @ (factors | 1)
+    return keys
+
+
+STORE_SHARE = 0.3  # of the working memory; what does not fit goes to a temporary file
+
+
+class RowStore:
+    """Arrays of rows by layer, in memory or else in files, within a ``with`` block.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows in every layer.
+    n_numbers : int
+        Numbers in a row, over all layers.
+    dtype : torch.dtype
+        Of the numbers.
+
+    Attributes
+    ----------
+    rows : dict of str to ndarray of shape (n_rows, n_features)
+        By layer; NaN where nothing was put.
+    """
+
+    def __init__(self, n_rows, n_numbers, dtype):
+        self.n_rows = n_rows
+        self.dtype = np.dtype(dtype_name(dtype))
+        n_bytes = n_rows * n_numbers * self.dtype.itemsize
+        self.spills = n_bytes > STORE_SHARE * free_bytes("cpu")
+        self.rows = {}
+
+    def __enter__(self):
+        self._folder = tempfile.TemporaryDirectory() if self.spills else None
+        return self
+
+    def __exit__(self, *exception):
+        self.rows.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def put(self, place, rows):
+        """Put tensors of rows, by layer, at a slice of the places."""
+        for name, A in rows.items():
+            if name not in self.rows:
+                self.rows[name] = self._empty(A.shape[1])
+            self.rows[name][place] = A.cpu()
+            release_pages(self.rows[name])
+
+    def _empty(self, n_features):
+        shape = self.n_rows, n_features
+        if not self.spills:
+            return np.full(shape, np.nan, self.dtype)
+        path = Path(self._folder.name) / f"{len(self.rows)}.npy"
+        array = np.lib.format.open_memmap(path, "w+", self.dtype, shape)
+        for start in range(0, self.n_rows, 1000):
+            array[start : start + 1000] = np.nan
+        release_pages(array)
+        return array
+
+
+N_LISTED = 2  # samples that the layers are listed with
+MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
+BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
+BLOCKS_AT_ONCE = 3  # that a worker has: one it works on, the others waiting
+# Shares of the working memory, of which the rest is for what is not counted.
+PASS_SHARE, BLOCK_SHARE = 0.2, 0.3
+HELD_IN_PASS = 2.5  # numbers held for each activation of a layer that is looked at
+
+
+@dataclass
+class Block:
+    """Rows of some samples.
+
+    Attributes
+    ----------
+    keys : ndarray of int of shape (n_samples,)
+        Numbers that depend on a sample's input alone.
+    rows : dict of str to tensor of shape (n_samples, n_features)
+        By layer; NaN where a sample does not reach it.
+    predicted : ndarray of int of shape (n_samples,), or None
+        The network's answers, where they were asked for.
+    """
+
+    keys: np.ndarray
+    rows: dict = field(default_factory=dict)
+    predicted: np.ndarray | None = None
+
+    def put(self, place, rows):
+        """Put the rows of some samples, by layer."""
+        for name, A in rows.items():
+            if name not in self.rows:
+                self.rows[name] = A.new_full((len(self.keys), A.shape[1]), torch.nan)
+            self.rows[name][place] = A
+
+
+@dataclass
+class Reader:
+    """What reads blocks of samples: a network, and the features of its layers."""
+
+    replicas: Replicas
+    features: object
+    listed: object
+    n_listed: int
+    predict: bool = False
+
+    def capture(self, network):
+        """Access to the network's layers, to be entered."""
+        listed = moved(self.listed, network.device)
+        return Capture(network, self.features.layers, listed, self.n_listed)
+
+    def read(self, batches):
+        """Read a block, given as (samples, how many) of every pass."""
+        with self.replicas.borrowed() as network, self.capture(network) as capture:
+            n_samples = sum(n for _, n in batches)
+            block = Block(keys=np.zeros(n_samples, np.int64))
+            predicted = []
+            start = 0
+            for batch, n in batches:
+                block.keys[start : start + n] = sample_keys(batch, n)
+
+                def read_part(part, batch=batch, n=n, start=start):
+                    on_device = moved(part_of(batch, part, n), network.device)
+                    n_part = part.stop - part.start
+                    found, output = self.features.rows(capture, on_device, n_part)
+                    block.put(slice(start + part.start, start + part.stop), found)
+                    if self.predict:
+                        predicted.append(network.codes(output).cpu().numpy())
+
+                in_parts(read_part, n, n)
+                start += n
+        if self.predict:
+            block.predicted = np.concatenate(predicted)
+        return block
+
+
+def read_and(finish, reader, batches, codes):
+    """Read a block, and do with it what is to be done: the task of a worker."""
+    return finish(reader.read(batches), codes)
+
+
+class SampleStream:
+    """Samples as blocks that workers read.
+
+    Parameters
+    ----------
+    workers : Workers
+        In their ``with`` block.
+    network : Network
+    X : nested arrays or Dataset
+        Samples.
+    features : SampleFeatures
+    n_samples : int
+        How many there are.
+    extra : int
+        Numbers for each sample that are made of its rows.
+    """
+
+    def __init__(self, workers, network, X, features, n_samples, extra=0):
+        self.workers, self.network, self.X = workers, network, X
+        n_listed = min(N_LISTED, n_samples)
+        self.listed = next(network.batches(X, list(range(n_listed)), n_listed))
+        count = workers.count if workers.in_process else 1
+        self.reader = Reader(None, features, self.listed, n_listed)
+        self.reader.replicas = Replicas(network, count, self.reader.capture)
+        with self.reader.capture(network) as capture:
+            self.n_features = features.n_features(capture, self.listed)
+            self._set_sizes(capture, extra)
+
+    def _set_sizes(self, capture, extra):
+        """Find how many samples fit into a pass, and into a block."""
+        itemsize = self.network.row_dtype.itemsize
+        leaves = [leaf for leaf in tree_leaves(self.listed) if hasattr(leaf, "nbytes")]
+        input_bytes = sum(leaf.nbytes for leaf in leaves) / capture.n_samples
+        n_numbers = 2 * sum(self.n_features.values()) + extra
+        self.n_block = affordable(
+            BLOCKS_AT_ONCE * input_bytes + itemsize * n_numbers,
+            share=BLOCK_SHARE,
+            most=pass_samples(capture),
+        )
+        if not self.workers.in_process:
+            self.n_block = min(self.n_block, max(1, int(SENT_BYTES / max(1, input_bytes))))
+        device = self.network.device
+        most = affordable(HELD_IN_PASS * itemsize, share=PASS_SHARE, device=device)
+        self.n_pass = pass_samples(capture, most)
+        if device.type == "cpu":
+            cached = max(MIN_PASS, pass_samples(capture, CACHED_PASS))
+            self.n_pass = min(self.n_pass, cached)
+
+    def _sizes(self, n_samples):
+        """Return how many samples are in a pass, and in a block, of which all get some.
+
+        A pass has as many whatever the number of workers, because what else is in it
+        shows in the last digits of a network's activations.
+        """
+        n_pass = min(self.n_pass, max(MIN_PASS, -(-n_samples // MIN_PASSES)))
+        n_block = self.n_block
+        if self.workers.count > 1:
+            share = -(-n_samples // (BLOCKS_PER_WORKER * self.workers.count))
+            n_block = min(n_block, -(-share // n_pass) * n_pass)
+        return n_pass, max(1, n_block // n_pass) * n_pass
+
+    def run(self, index, finish, codes=None, *, predict=False, description=None):
+        """Yield places in ``index`` of a block's samples, and ``finish(block, codes)``.
+
+        ``codes`` are the labels of all samples in ``index``, or None.
+        """
+        n_pass, size = self._sizes(len(index))
+        self.reader.predict = predict
+        reader, finish = self.workers.share(self.reader), self.workers.share(finish)
+        starts = range(0, len(index), size)
+        batches = self.network.batches(self.X, index, n_pass)
+
+        def items():
+            for start in starts:
+                part = list(itertools.islice(batches, size // n_pass))
+                places = range(start, min(start + size, len(index)), n_pass)
+                sizes = [min(n_pass, len(index) - place) for place in places]
+                own = None if codes is None else codes[start : start + size]
+                yield finish, reader, list(zip(part, sizes, strict=True)), own
+
+        results = self.workers.map(read_and, items(), description, len(starts))
+        for start, result in zip(starts, results, strict=True):
+            yield slice(start, min(start + size, len(index))), result

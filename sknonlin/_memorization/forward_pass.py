@@ -1,0 +1,203 @@
+"""Compress the activations of one forward pass, and run the rest of the network."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sknonlin._matrices.products import FLOOR
+from sknonlin._matrices.stack import MatrixStack
+from sknonlin._running.memory import settle
+
+CHECK = {
+    "nan": (
+        "The activations of layer {name!r} contain NaN. Check the input for missing "
+        "values, and the network's training for divergence."
+    ),
+    "infinity": (
+        "The activations of layer {name!r} contain infinity. Check the network "
+        "for overflow."
+    ),
+    "negative": (
+        "The activations of layer {name!r} are negative (down to {low:.3g}), as those of "
+        "GELU, SiLU or LeakyReLU can be; non-negative factorization needs the outputs of a "
+        "ReLU. Name other layers, or use compression='pca' of layer_profile or of a "
+        "detector's ActivationNonlinearity, which accepts any sign."
+    ),
+}
+
+
+NEARLY_ALL = 0.75  # of the units: components of as high a rank leave next to nothing
+
+
+class NotFiniteError(ValueError):
+    """Activations are NaN or infinite."""
+
+
+def check_activations(name, A, *, nonnegative):
+    """Refuse activations that cannot be compressed, naming their layer.
+
+    Raises
+    ------
+    NotFiniteError
+        For NaN and infinite values.
+    ValueError
+        Where asked, for negative ones.
+    """
+    low, high = (value.item() for value in torch.aminmax(A))
+    problem = None
+    if np.isnan(low) or np.isnan(high):
+        problem = "nan"
+    elif np.isinf(low) or np.isinf(high):
+        problem = "infinity"
+    elif nonnegative and low < 0:
+        problem = "negative"
+    if problem:
+        error = ValueError if problem == "negative" else NotFiniteError
+        raise error(CHECK[problem].format(name=name, low=low))
+
+
+class Pass:
+    """One forward pass over batches of one size, recorded.
+
+    Parameters
+    ----------
+    capture : Capture
+        The network, in its ``with`` block.
+    samples : nested tensors
+        The samples of all batches, one batch after the other.
+    codes : tensor of shape (n_batches, batch_size)
+        Their labels, as columns of the network's output.
+    settings : PassSettings
+        How they are compressed.
+    """
+
+    def __init__(self, capture, samples, codes, settings):
+        self.capture = capture
+        self.samples = samples
+        self.codes = codes
+        self.settings = settings
+        self.tape, self.layouts = capture.record(samples, codes.numel())
+        self.accuracy = self._accuracy(self.tape.output)
+        self.matrices = {name: self._matrices(self.tape, name) for name in self.layouts}
+        self.tape.activations.clear()
+        settle()
+        self.errors, self.components = self._learn()
+
+    def _matrices(self, tape, name):
+        """Activations as a matrix for every batch, (n_batches, height, n_units)."""
+        rows = self.layouts[name].rows(tape.activations[name].tensor)
+        return rows.reshape(len(self.codes), -1, rows.shape[-1])
+
+    def _accuracy(self, output):
+        """Share of every batch that gets its label; NaN where there are no labels."""
+        predicted = self.capture.network.codes(output)
+        if predicted is None:
+            return np.full(len(self.codes), np.nan)
+        hits = predicted.cpu().reshape(self.codes.shape) == self.codes
+        return hits.double().mean(1).numpy()
+
+    def _learn(self):
+        """Errors and components of every layer; layers of one shape in one stack."""
+        groups = defaultdict(list)
+        errors, components = {}, {}
+        try:
+            for name, X in self.matrices.items():
+                if all(self._exact(rank, X) for rank in self.settings.ranks):
+                    if not self.settings.crossed:
+                        self._check(name)
+                    errors[name] = np.zeros((len(X), len(self.settings.ranks)))
+                else:
+                    groups[X.shape].append(name)
+            for names in groups.values():
+                for name, own, parts in self._learn_stack(names):
+                    errors[name], components[name] = own, parts
+        except ValueError:
+            for name in self.matrices:  # the first one is the cause
+                self._check(name)
+            raise
+        return errors, components
+
+    def _learn_stack(self, names):
+        """Name, errors and components of every layer of one shape."""
+        X = [self.matrices[name] for name in names]
+        stack = MatrixStack(X[0] if len(X) == 1 else torch.cat(X), self.settings.device)
+        learned, parts, _ = self.settings.compression.learn(stack, self.settings.ranks)
+        for i, name in enumerate(names):
+            own = slice(i * len(self.codes), (i + 1) * len(self.codes))
+            components = [part[own] for part in parts]
+            if self.settings.crossed:
+                components = [H.roll(1, 0) for H in components]
+            yield name, learned[own].cpu().numpy(), components
+        settle()
+
+    def _check(self, name):
+        nonnegative = self.settings.compression.nonnegative
+        check_activations(name, self.matrices[name], nonnegative=nonnegative)
+
+    def _exact(self, rank, X):
+        """Whether activations ``X`` lose nothing at a rank."""
+        if self.settings.crossed:
+            return rank >= NEARLY_ALL * X.shape[2]
+        return self.settings.compression.exact(rank, *X.shape[1:])
+
+    def _approximation(self, name, X, i):
+        """Activations ``X`` at rank i, also as the feature map that the network expects."""
+        compression = self.settings.compression
+        if self._exact(self.settings.ranks[i], X):
+            return X, self.layouts[name].restore(X)
+        components = self.components[name][i]
+        value = compression.approximate_as_learned(X.to(components), components).to(X)
+        return value, self.layouts[name].restore(value)
+
+    def accuracies(self, name):
+        """Accuracy with one layer compressed, (n_batches, n_ranks)."""
+        X = self.matrices[name]
+        result = np.empty((len(self.codes), len(self.settings.ranks)))
+        for i, rank in enumerate(self.settings.ranks):
+            if self._exact(rank, X):
+                result[:, i] = self.accuracy
+                continue
+            _, value = self._approximation(name, X, i)
+            output = self.capture.replay(self.samples, self.tape, name, value).output
+            result[:, i] = self._accuracy(output)
+        settle()
+        return result
+
+    def cumulate(self, i):
+        """Compress layer after layer at rank i, each on what those before it left.
+
+        Yields
+        ------
+        name : str
+        errors : ndarray of shape (n_batches,)
+            Relative distance to the activations of the network as it is.
+        accuracy : ndarray of shape (n_batches,)
+        """
+        tape = self.tape
+        for j, name in enumerate(self.matrices):
+            if name not in tape.layers:  # the compressed network goes another way
+                return
+            original = self.matrices[name]
+            X = original if j == 0 else self._matrices(tape, name)
+            X, value = self._approximation(name, X, i)
+            original, X = original.float(), X.float()
+            scale = original.abs().amax((1, 2), keepdim=True).clamp(min=FLOOR)
+            left = ((original - X) / scale).flatten(1).norm(dim=1)
+            norm = (original / scale).flatten(1).norm(dim=1).clamp(min=FLOOR)
+            tape = self.capture.replay(self.samples, tape, name, value, record=True)
+            yield name, (left / norm).cpu().numpy(), self._accuracy(tape.output)
+
+
+@dataclass(frozen=True)
+class PassSettings:
+    """How the activations of a pass are compressed.
+
+    If ``crossed``, a batch is put on the components of the one before it.
+    """
+
+    compression: object
+    ranks: list
+    device: object
+    crossed: bool = False

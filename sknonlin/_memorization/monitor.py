@@ -1,0 +1,297 @@
+"""Measure a network again and again while it trains, on the same training samples."""
+
+import math
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from skorch.utils import multi_indexing
+from torch.utils.data import IterableDataset
+
+from sknonlin._factorization.compressions import make_compression
+from sknonlin._matrices.products import FLOOR
+from sknonlin._memorization.forward_pass import NotFiniteError, Pass, PassSettings
+from sknonlin._network.adapters import Network, as_network, check_labels
+from sknonlin._network.layers import N_LISTED, Capture, pass_samples
+from sknonlin._running.torch_settings import random_states_kept
+from sknonlin._running.validation import check_ranks
+from sknonlin.curves import area_under_curve
+
+CONSTRAINTS = {
+    "layers": [StrOptions({"relu"}), "array-like"],
+    "ranks": [StrOptions({"auto"}), "array-like"],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 4, None, closed="left")],
+    "n_batches": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+}
+N_LEAST = 100  # samples of a batch, however large the activations are
+# Answers are read from it, not errors: they hardly change with more iterations.
+COMPRESSION = make_compression(
+    "nmf", max_iter=12, tol=1e-3, max_rows=1000, random_state=0, all_errors=False
+)
+
+
+class NonlinearityMonitor:
+    """Measure a network, as often as asked, on the same few training samples.
+
+    The samples, all classes mixed, are cut into two halves. One layer's activations are
+    replaced by their non-negative approximation at a low rank [1]_, each half with the
+    components learned from the other, and the rest of the network runs on. The layer's
+    score is the share of samples that get the label given to them, times the ratio of
+    this share to that without replacement (at most 1); it rises while the network learns
+    what samples have in common, and falls when it gets more and more labels right that
+    only the single sample's own activations can tell.
+
+    The network's score is that of its weakest layer, averaged over this measurement and
+    the one before, times the share of samples whose answer is the same in both [2]_:
+    answers change back and forth when memorization begins. The first measurement has none
+    before it; make it before the training.
+
+    Parameters
+    ----------
+    X : array-like, tensor, tuple or dict of them, or torch Dataset
+        The training samples, as the network takes them.
+    y : array-like of shape (n_samples,)
+        Their labels, as in :func:`layer_profile`.
+    layers : "relu" or list of str, default="relu"
+        As in :func:`layer_profile`.
+    ranks : "auto" or iterable of int, default="auto"
+        Increasing ranks; the score is the area under its curve over them. ``"auto"`` is
+        one and a half times the number of classes, or a quarter of the samples of a half
+        where that is less. A layer with fewer units than four thirds of a rank counts as
+        one that loses nothing.
+    batch_size : "auto" or int, default="auto"
+        Samples in a batch; the training set's number where it has fewer. ``"auto"`` is a
+        tenth of the training set, at least 300 and at most 1,000. Where the activations of
+        a batch would be more than 2**26 numbers, it is cut to that, but not below 100.
+    n_batches : int, default=1
+        Batches, whose scores are averaged; as many as there are samples for.
+    random_state : int, RandomState instance or None, default=0
+        Chooses the samples.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_measured,)
+        The labels of the samples chosen.
+    layer_names_ : list of str
+        The layers that were found.
+    scores_ : list of float
+        What :meth:`update` returned, call by call.
+    layer_scores_ : list of dict of str to float
+        The scores of all layers, call by call.
+
+    Raises
+    ------
+    ValueError
+        If X and y have different lengths, or fewer than four samples.
+    TypeError
+        If samples cannot be chosen from X.
+
+    Notes
+    -----
+    Scores of measurements that lie further apart, in steps of the training, are not
+    comparable: more answers change in between.
+
+    References
+    ----------
+    .. [1] E. Collins, S. A. Bigdeli, S. Süsstrunk, "Detecting Memorization in ReLU
+       Networks", arXiv:1810.03372 (2018).
+    .. [2] S. Yuan, L. Feng, T. Liu, "Early Stopping Against Label Noise Without
+       Validation Data", ICLR (2024).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from sknonlin.callbacks import NonlinearityMonitor
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)
+    ... )
+    >>> monitor = NonlinearityMonitor(X, y, batch_size=100)
+    >>> score = monitor.update(net)
+    >>> for epoch in range(3):  # with the training's steps in here
+    ...     score = monitor.update(net)
+    >>> len(monitor.scores_), 0 <= score <= 1
+    (4, True)
+    """
+
+    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
+    def __init__(
+        self,
+        X,
+        y,
+        *,
+        layers="relu",
+        ranks="auto",
+        batch_size="auto",
+        n_batches=1,
+        random_state=0,
+    ):
+        if isinstance(X, IterableDataset):
+            raise TypeError(
+                f"X is a {type(X).__name__}, whose samples cannot be chosen. Collect some "
+                "of them first, and give those."
+            )
+        y = check_labels(X, y)
+        self.layers = layers
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        shape = halves_shape(len(y), batch_size, n_batches)
+        chosen = choose(len(y), math.prod(shape), seed)
+        self._batches = np.random.default_rng(seed).permutation(len(chosen)).reshape(shape)
+        self._samples, self._chosen, self.y = X, chosen, y[chosen]
+        self.ranks = self._auto_ranks() if isinstance(ranks, str) else check_ranks(ranks)
+        self.scores_, self.layer_scores_ = [], []
+        self._before = None
+
+    def _auto_ranks(self):
+        """One rank that has room for what classes share, and for little more."""
+        n_classes = len(np.unique(self.y))
+        return [max(1, min(3 * n_classes // 2, self._batches.shape[2] // 4))]
+
+    def keep_as_taken(self):
+        """Keep the samples as they are: tensors that a network took, on its device."""
+        self._samples = multi_indexing(self._samples, self._chosen)
+        self._chosen = None
+
+    def _take(self, network, index):
+        """Take samples as a batch; the first call lets go of what is not chosen."""
+        if self._chosen is not None:
+            self._samples = network.take(self._samples, self._chosen.tolist())
+            self._chosen = None
+        # Past the network's own dataset, which has handed them out.
+        return Network.take(network, self._samples, index)
+
+    def update(self, net):
+        """Measure a network as it is now.
+
+        The network's mode and hooks, and the random states, are afterwards as they were.
+
+        Parameters
+        ----------
+        net : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
+            As in :func:`layer_profile`. A module need not be trained; scikit-learn's
+            networks must have had their first ``partial_fit``.
+
+        Returns
+        -------
+        score : float
+            In [0, 1], the higher the better.
+
+        Raises
+        ------
+        ValueError
+            As :func:`layer_profile` does; also if the network is a regressor, or if its
+            output is NaN or infinite. The measurement after that has none before it.
+        NotFittedError
+            If a scikit-learn network has not been trained at all.
+        """
+        before, self._before = self._before, None
+        with random_states_kept():
+            layers, answers = self._measure(as_network(net))
+        weakest = min(layers.values())
+        score = weakest if before is None else compared(before, (weakest, answers))
+        self.layer_scores_.append(layers)
+        self.scores_.append(score)
+        self._before = weakest, answers
+        return score
+
+    def _measure(self, network):
+        """Scores of every layer, averaged over the batches, and the samples' answers."""
+        few = self._take(network, list(range(N_LISTED)))
+        with Capture(network, self.layers, few, N_LISTED) as capture:
+            self.layer_names_ = list(capture.listed)
+            if network.codes(capture.output) is None:
+                raise ValueError(
+                    "The network is a regressor; the score counts the labels it gives. "
+                    "Use a classifier, or layer_profile, which has error curves."
+                )
+            codes = network.encode(self.y, capture.output)
+            settings = PassSettings(COMPRESSION, self.ranks, "auto", crossed=True)
+            half = max(N_LEAST, pass_samples(capture)) // 2
+            scores, answers = [], []
+            for halves in self._batches[:, :, :half]:
+                batch = self._take(network, halves.ravel().tolist())
+                one_pass = Pass(capture, batch, codes[halves], settings)
+                check_output(one_pass.tape.output)
+                scores.append(layer_scores(one_pass))
+                answers.append(network.codes(one_pass.tape.output).cpu())
+        return mean_scores(scores), torch.cat(answers)
+
+
+def compared(before, now):
+    """Score of two measurements, each the weakest layer's score and the answers."""
+    unchanged = (now[1] == before[1]).double().mean().item()
+    return (now[0] + before[0]) / 2 * unchanged
+
+
+def check_output(output):
+    """Refuse outputs of which no answer can be read.
+
+    Raises
+    ------
+    NotFiniteError
+        For NaN and infinite values.
+    """
+    if not torch.isfinite(output).all():
+        raise NotFiniteError(
+            "The network's output contains NaN or infinity. Check its last layers, and the "
+            "training for divergence."
+        )
+
+
+def layer_scores(one_pass):
+    """Score every layer of a pass over two halves of a batch."""
+    accuracy = one_pass.accuracy.mean()
+    scores = {}
+    for name in one_pass.matrices:
+        at_rank = one_pass.accuracies(name).mean(0)  # (n_ranks,)
+        kept = np.minimum(1, at_rank / max(accuracy, FLOOR))
+        scores[name] = area_under_curve(one_pass.settings.ranks, at_rank * kept)
+    return scores
+
+
+def mean_scores(scores):
+    """Average the layers over the batches in which the network had them.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    names = list(dict.fromkeys(name for layers in scores for name in layers))
+    if not names:
+        raise ValueError(
+            "No ReLU call of the network has an axis of the samples; name modules whose "
+            "outputs do in layers=[...]."
+        )
+    return {
+        name: float(np.mean([layers[name] for layers in scores if name in layers]))
+        for name in names
+    }
+
+
+def halves_shape(n_samples, batch_size, n_batches):
+    """Numbers of batches, of halves, and of samples in a half.
+
+    Raises
+    ------
+    ValueError
+        If there are not four samples.
+    """
+    if isinstance(batch_size, str):
+        batch_size = min(max(n_samples // 10, 300), 1000)
+    half = min(batch_size, n_samples) // 2
+    if half < 2:
+        raise ValueError(
+            f"X has {n_samples} samples; two halves of at least two samples are needed."
+        )
+    return min(n_batches, n_samples // (2 * half)), 2, half
+
+
+def choose(n_samples, n_chosen, seed):
+    """Choose some samples at random, sorted; all of them where there are no more."""
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.permutation(n_samples)[:n_chosen])

@@ -1,0 +1,320 @@
+"""The forward passes that a profile is made of, and what workers do with one."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.utils import gen_even_slices
+
+from sknonlin._factorization.compressions import rows_that_fit
+from sknonlin._memorization.forward_pass import Pass
+from sknonlin._network.adapters import moved, part_of
+from sknonlin._network.layers import CACHED_PASS, Capture, pass_samples
+from sknonlin._network.layout import Layout
+from sknonlin._running.memory import affordable, in_parts, limited
+from sknonlin._running.parallel import Replicas
+
+# Share of the working memory for the activations of a pass, and what is held for each.
+PASS_SHARE, HELD_IN_PASS = 0.5, 4
+LEARNING_SHARE = 0.4  # of it, for what learns from them
+TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
+
+
+def make_passes(batches, max_samples):
+    """Group batches of one size for the forward passes that measure them together.
+
+    Parameters
+    ----------
+    batches : list of lists of ndarrays
+        The batches of every class.
+    max_samples : int
+        Samples that a pass may have, unless a single batch has more.
+
+    Yields
+    ------
+    places : list of (int, int)
+        Class and number of each batch.
+    index : ndarray of int
+        The samples of all of them.
+    """
+    sizes = {}
+    for label, own in enumerate(batches):
+        for number, batch in enumerate(own):
+            sizes.setdefault(len(batch), []).append((label, number))
+    for size, places in sizes.items():
+        n_passes = -(-len(places) // max(1, max_samples // size))
+        for part in gen_even_slices(len(places), n_passes):
+            chosen = places[part]
+            yield chosen, np.concatenate([batches[a][b] for a, b in chosen])
+
+
+def affordable_samples(capture):
+    """How many samples' activations there is memory for."""
+    elements = affordable(
+        HELD_IN_PASS * capture.network.dtype.itemsize,
+        share=PASS_SHARE,
+        device=capture.network.device,
+    )
+    return pass_samples(capture, elements)
+
+
+def learning_memory():
+    """Context of the memory that is left for learning from a pass's activations."""
+    return limited(LEARNING_SHARE * get_config()["working_memory"])
+
+
+def with_rows_that_fit(compression, ranks, capture, batch_size):
+    """Settle from how many rows components are learned, whatever the number of workers.
+
+    Returns
+    -------
+    compression : Compression
+        One that learns from no more rows than there is memory for.
+    task_bytes : int
+        Memory that the largest matrix takes; 0 on a GPU, which has its own.
+    """
+    network = capture.network
+    shapes = list(matrix_shapes(capture))
+    n_units = max((units for _, units in shapes), default=1)
+    most = compression.settings.max_rows
+    with learning_memory():
+        n_rows = rows_that_fit(most, n_units, ranks, network.dtype, network.device)
+    compression = compression.changed(max_rows=n_rows)
+    if network.device.type != "cpu":
+        return compression, 0
+    itemsize = network.dtype.itemsize
+    return compression, max(
+        (compression.matrix_bytes(batch_size * n, q, ranks, itemsize) for n, q in shapes),
+        default=0,
+    )
+
+
+def matrix_shapes(capture):
+    """Positions and units of every layer whose samples have an axis."""
+    for layer in capture.listed.values():
+        layout = Layout.of(layer, capture.n_samples)
+        if layout is not None:
+            yield layout.rows(torch.empty(layer.shape, device="meta")).shape[1:]
+
+
+def count_groups(passes, max_samples, n_workers):
+    """How many groups of layers to measure apart: one, unless memory or workers ask."""
+    largest = max(len(index) for _, index in passes)
+    by_memory = -(-largest // max_samples)
+    by_workers = 1
+    if n_workers > 1:
+        by_workers = -(-TASKS_PER_WORKER * n_workers // len(passes))
+    return max(by_memory, by_workers)
+
+
+def layer_groups(capture, n_groups):
+    """Split the layers into groups of about as many activations each."""
+    sizes = {name: math.prod(layer.shape) for name, layer in capture.listed.items()}
+    total = max(1, sum(sizes.values()))
+    groups, before = {}, 0
+    for name, size in sizes.items():
+        middle = (before + size / 2) / total
+        groups.setdefault(int(middle * n_groups), []).append(name)
+        before += size
+    return list(groups.values())
+
+
+def most_samples(capture, n_affordable):
+    """How many samples to measure in a pass: as many whatever the number of workers."""
+    most = min(n_affordable, pass_samples(capture))
+    if capture.network.device.type == "cpu":
+        most = min(most, pass_samples(capture, CACHED_PASS))
+    return most
+
+
+def make_tasks(capture, batches, n_workers, *, cumulative):
+    """Split the work of a profile: passes, and groups of layers that are looked at.
+
+    Returns
+    -------
+    tasks : list of (places, index, skip)
+        Class and number of every batch of a pass, its samples, and the layers that are
+        measured by other tasks.
+    """
+    n_affordable = affordable_samples(capture)
+    passes = list(make_passes(batches, most_samples(capture, n_affordable)))
+    n_groups = 1 if cumulative else count_groups(passes, n_affordable, n_workers)
+    groups = layer_groups(capture, n_groups)
+    skips = [set(capture.listed) - set(group) for group in groups]
+    return [(*one_pass, skip) for one_pass in passes for skip in skips]
+
+
+@dataclass
+class LayerCurves:
+    """Curves of one layer on the batches of a pass.
+
+    Attributes
+    ----------
+    position : int
+        Of the layer's call in the network.
+    errors : ndarray of shape (n_batches, n_ranks)
+    accuracies : ndarray of shape (n_batches, n_ranks)
+    """
+
+    position: int
+    errors: np.ndarray
+    accuracies: np.ndarray
+
+
+@dataclass
+class PassMeasurer:
+    """What measures a pass: a network's layers, and how they are compressed.
+
+    Parameters
+    ----------
+    layers : "relu" or list of str
+    listed : nested tensors
+        A few samples to list the layers with.
+    n_listed : int
+        How many they are.
+    settings : PassSettings
+    cumulative, replay : bool
+        As in :func:`sknonlin.layer_profile`.
+    """
+
+    layers: object
+    listed: object
+    n_listed: int
+    settings: object
+    cumulative: bool
+    replay: bool
+    replicas: Replicas = field(init=False)
+
+    def replicate(self, network, workers, n_tasks):
+        """Take the network to measure, for as many threads as will run it."""
+        count = min(workers.count, n_tasks) if workers.in_process else 1
+        self.replicas = Replicas(network, count, self.capture)
+
+    def measure(self, workers, capture, X, codes, batches):
+        """Measure batches in the passes and groups of layers that there is memory for.
+
+        Parameters
+        ----------
+        workers : Workers
+        capture : Capture
+            In which the network's layers were listed.
+        X : nested arrays or Dataset
+            Samples.
+        codes : tensor of int of shape (n_samples,)
+            Their labels, as columns of the network's output.
+        batches : list of lists of ndarrays
+            The samples in the batches of every class.
+
+        Returns
+        -------
+        curves : dict
+            What a :class:`LayerProfile` takes.
+        """
+        network = capture.network
+        tasks = make_tasks(capture, batches, workers.count, cumulative=self.cumulative)
+        self.replicate(network, workers, len(tasks))
+        shared = workers.share(self)
+
+        def items():
+            for places, index, skip in tasks:
+                samples = next(network.batches(X, index, len(index)))
+                yield shared, samples, codes[index].reshape(len(places), -1), skip
+
+        results = workers.map(measure_pass, items(), "passes", len(tasks))
+        curves = Curves(len(batches), len(batches[0]), len(self.settings.ranks))
+        for (places, _, _), result in zip(tasks, results, strict=True):
+            for part, accuracy, by_layer in result:
+                curves.add(places[part], accuracy, by_layer)
+        return curves.results()
+
+    def capture(self, network, skip=()):
+        """Access to the network's layers, to be entered."""
+        layers = self.layers
+        if not isinstance(layers, str):
+            layers = [name for name in layers if name not in skip]
+        listed = moved(self.listed, network.device)
+        return Capture(network, layers, listed, self.n_listed, skip)
+
+    def __call__(self, samples, codes, skip):
+        """Accuracies of the batches, and :class:`LayerCurves` by layer."""
+        with self.replicas.borrowed() as network, self.capture(network, skip) as capture:
+            samples = moved(samples, network.device)
+            with learning_memory():
+                one_pass = Pass(capture, samples, codes, self.settings)
+                return one_pass.accuracy, self._curves(one_pass)
+
+    def _curves(self, one_pass):
+        positions = {
+            name: one_pass.tape.layers[name].position for name in one_pass.matrices
+        }
+        shape = len(one_pass.codes), len(self.settings.ranks)
+        curves = {
+            name: LayerCurves(position, np.full(shape, np.nan), np.full(shape, np.nan))
+            for name, position in positions.items()
+        }
+        if self.cumulative:
+            for i in range(shape[1]):
+                for name, errors, accuracy in one_pass.cumulate(i):
+                    curves[name].errors[:, i] = errors
+                    curves[name].accuracies[:, i] = accuracy
+            return curves
+        for name, own in curves.items():
+            own.errors[:] = one_pass.errors[name]
+            if self.replay:
+                own.accuracies[:] = one_pass.accuracies(name)
+        return curves
+
+
+def measure_pass(measurer, samples, codes, skip):
+    """Run a :class:`PassMeasurer` on a pass: the task of a worker.
+
+    Batches that a GPU has no room for together are measured in parts.
+
+    Returns
+    -------
+    parts : list of (slice, ndarray, dict)
+        Some of the batches, their accuracies, and their curves by layer.
+    """
+    parts = []
+
+    def measure(part):
+        size = codes.shape[1]
+        place = slice(part.start * size, part.stop * size)
+        own = part_of(samples, place, codes.numel())
+        parts.append((part, *measurer(own, codes[part], skip)))
+
+    in_parts(measure, len(codes), len(codes))
+    return parts
+
+
+class Curves:
+    """The curves of all layers, filled in pass by pass."""
+
+    def __init__(self, n_classes, n_batches, n_ranks):
+        self.shape = (n_classes, n_batches, n_ranks)
+        self.accuracy = np.full(self.shape[:2], np.nan)
+        self.errors, self.accuracies = {}, {}
+        self.positions = {}
+
+    def add(self, places, accuracy, layers):
+        """Add the curves of a pass, whose batches are at these places."""
+        at = tuple(np.transpose(places))  # classes, numbers of batches
+        self.accuracy[at] = accuracy
+        for name, curves in layers.items():
+            self.positions.setdefault(name, curves.position)
+            self.errors.setdefault(name, np.full(self.shape, np.nan))[at] = curves.errors
+            self.accuracies.setdefault(name, np.full(self.shape, np.nan))[at] = (
+                curves.accuracies
+            )
+
+    def results(self):
+        """Return what a :class:`LayerProfile` takes, layers in the order of calls."""
+        names = sorted(self.positions, key=self.positions.get)
+        return {
+            "layer_names": names,
+            "batch_errors": np.stack([self.errors[name] for name in names]),
+            "batch_accuracies": np.stack([self.accuracies[name] for name in names]),
+            "batch_accuracy": self.accuracy,
+        }

@@ -1,0 +1,489 @@
+"""One interface to the networks that are measured: torch, skorch, scikit-learn."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from sklearn.base import is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.validation import check_is_fitted
+from skorch import (
+    NeuralNet,
+    NeuralNetBinaryClassifier,
+    NeuralNetClassifier,
+    NeuralNetRegressor,
+)
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import get_len
+from skorch.utils import multi_indexing, to_device, to_tensor
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+from sknonlin._running.memory import release_pages
+from sknonlin._running.torch_settings import lock_of, random_state_kept
+from sknonlin._running.validation import as_labels, positions
+
+#: What :func:`as_network` takes.
+NETWORKS = (nn.Module, NeuralNet, MLPClassifier, MLPRegressor)
+FLOATS = (np.float16, np.float32, np.float64)
+SKORCHS_OWN = {
+    kind.predict_proba
+    for kind in (NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
+}
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def unwrapped(module):
+    """Return the module inside of wrappers for several devices or compilation."""
+    while True:
+        if isinstance(module, WRAPPERS):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            return module
+
+
+class Network:
+    """A trained ``torch.nn.Module``, its samples and its answers.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its output, or the first of its outputs, has one column for each class, or one
+        logit in all.
+    classes : ndarray of shape (n_classes,), default=None
+        The labels of its columns; columns beyond them do not count. None: the labels are
+        the numbers of the columns.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        That of its weights, to which samples are cast.
+    row_dtype : torch.dtype
+        That of rows that are made of its activations: float32, or more where it has more.
+    """
+
+    def __init__(self, module, classes=None):
+        self.module = unwrapped(module)
+        self.classes = classes
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        if any(map(is_lazy, tensors)):
+            raise ValueError(
+                "The network has lazy modules without weights yet. Run one batch through "
+                "it first (in skorch: net.initialize(), then net.module_(batch))."
+            )
+        self.device = tensors[0].device if tensors else torch.device("cpu")
+        floating = [t.dtype for t in tensors if t.is_floating_point()]
+        self.dtype = floating[0] if floating else torch.float32
+        self.row_dtype = torch.promote_types(self.dtype, torch.float32)
+
+    @property
+    def lock(self):
+        """Lock to hold while its modes or hooks are changed."""
+        return lock_of(self.module)
+
+    def run(self, batch):
+        """Output of the network for a batch on its device."""
+        output = self.module(**batch) if isinstance(batch, Mapping) else self.module(batch)
+        return first_tensor(output)
+
+    @contextmanager
+    def as_found(self):
+        """Leave torch's random state, and the modes of the modules, as they were."""
+        with self.lock, random_state_kept:
+            modes = [(module, module.training) for module in self.module.modules()]
+            try:
+                yield
+            finally:
+                for module, training in modes:
+                    module.training = training
+
+    def of_classes(self, output):
+        """Columns of an output, or of probabilities, that are those of classes."""
+        return output if self.classes is None else output[:, : max(1, len(self.classes))]
+
+    def codes(self, output):
+        """Column of the predicted class for every row; None if there are no classes."""
+        check_class_columns(output)
+        if output.ndim == 1 or output.shape[1] == 1:
+            return (output.reshape(len(output)) > 0).long()
+        return self.of_classes(output).argmax(1)
+
+    def encode(self, y, output):
+        """Columns that the labels ``y`` have in the network's output.
+
+        Raises
+        ------
+        ValueError
+            If there are labels for which there is no column.
+        """
+        check_class_columns(output)
+        n_columns = max(2, output.shape[1] if output.ndim == 2 else 1)
+        known = np.arange(n_columns) if self.classes is None else self.classes[:n_columns]
+        numbers = ", the numbers of its outputs" if self.classes is None else ""
+        message = "y has labels that the network does not know: {unknown}. It knows {known}"
+        return torch.from_numpy(positions(y, known, f"{message}{numbers}."))
+
+    def take(self, X, index):
+        """Take samples of X as a batch on the network's device, always a copy."""
+        return moved(next(self.batches(X, index, len(index))), self.device)
+
+    def batches(self, X, index, size):
+        """Yield chosen samples of X in batches of a size, always copies."""
+        loader = self._loader(X, index, size)
+        if loader is None:
+            X = as_arrays(X)
+            parts = (
+                native(multi_indexing(X, index[start : start + size]))
+                for start in range(0, len(index), size)
+            )
+        else:
+            parts = batches_of(loader)
+        for part in parts:
+            yield cast(to_tensor(part, None), self.dtype)
+            for leaf in tree_leaves(X):
+                release_pages(leaf)
+
+    def _loader(self, X, index, size):
+        """Return a loader of chosen samples; None where they can be indexed."""
+        if isinstance(X, Dataset):
+            return DataLoader(Subset(X, index), batch_size=size)
+        return None
+
+    def replica(self):
+        """Return a copy with the same weights, for another thread to run.
+
+        Raises
+        ------
+        RuntimeError
+            If the module has something that torch does not copy.
+        """
+        weights = {id(weight): weight for weight in self.module.parameters()}
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module, weights)
+        return twin
+
+
+class SkorchNetwork(Network):
+    """The network of a fitted skorch net."""
+
+    def __init__(self, net, classes=None):
+        check_is_fitted(net, [f"{name}_" for name in net._modules] or "module_")
+        modules = {name: getattr(net, f"{name}_") for name in net._modules}
+        one = len(modules) == 1
+        module = modules.popitem()[1] if one else nn.ModuleDict(modules)
+        super().__init__(module, classes)
+        self.net = net
+
+    def __reduce__(self):
+        return type(self), (self.net, self.classes)  # and its modules those of the copy
+
+    def run(self, batch):
+        """Output of the network, as skorch calls it."""
+        return first_tensor(self.net.infer(batch))
+
+    def codes(self, output):
+        """Column that skorch predicts for every row; None for a regressor."""
+        if isinstance(self.net, NeuralNetRegressor):
+            return None
+        probabilities = self.net._get_predict_nonlinearity()(output)
+        if isinstance(self.net, NeuralNetBinaryClassifier):
+            return (probabilities[:, 1] > self.net.threshold).long()
+        return super().codes(probabilities)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes, as skorch gives them, in single precision at least.
+
+        NumPy has no bfloat16, which skorch's own method would turn its outputs into.
+        """
+        dtype = getattr(X, "dtype", None)
+        if dtype in FLOATS and dtype != dtype_name(self.dtype):
+            X = torch.tensor(X, dtype=self.dtype)
+        with self.as_found():
+            if type(self.net).predict_proba in SKORCHS_OWN:
+                nonlinearity = self.net._get_predict_nonlinearity()
+                outputs = map(first_tensor, self.net.forward_iter(X))
+                parts = [nonlinearity(output.to(self.row_dtype)) for output in outputs]
+                probabilities = torch.cat(parts).numpy()
+            else:
+                probabilities = self.net.predict_proba(X)
+        kept = self.of_classes(probabilities)
+        if kept.shape == probabilities.shape:
+            return kept
+        return kept / kept.sum(1, keepdims=True)
+
+    def predict(self, X):
+        """Labels that the net gives: its columns' numbers where it knows no others."""
+        probabilities = self.predict_proba(X)
+        if isinstance(self.net, NeuralNetBinaryClassifier):
+            codes = (probabilities[:, 1] > self.net.threshold).astype(int)
+        else:
+            codes = probabilities.argmax(1)
+        return codes if self.classes is None else self.classes[codes]
+
+    def _loader(self, X, index, size):
+        """Return the net's own loader; None where it would do no more than index."""
+        plain = self.net.dataset is SkorchDataset and not hasattr(X, "iloc")
+        if plain and not isinstance(X, Dataset):
+            return None
+        settings = self.net.get_params_for("iterator_valid")
+        settings |= {"batch_size": size, "shuffle": False, "drop_last": False}
+        subset = Subset(self.net.get_dataset(X), index)
+        return self.net.iterator_valid(subset, **settings)
+
+    def replica(self):
+        """Return a copy with the same weights, and a net that runs them."""
+        twin = super().replica()
+        twin.net = object.__new__(type(self.net))  # a copy would pickle its weights
+        vars(twin.net).update(vars(self.net))
+        modules = {name: twin.module for name in self.net._modules}
+        if len(modules) > 1:
+            modules = dict(twin.module.named_children())
+        vars(twin.net).update({f"{name}_": module for name, module in modules.items()})
+        return twin
+
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "logistic": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+
+class SklearnNetwork(Network):
+    """A fitted multi-layer perceptron of scikit-learn, as a torch module.
+
+    Its layers are ``"relu1"``, ``"relu2"`` and so on; the weights are the estimator's.
+    """
+
+    def __init__(self, mlp):
+        check_is_fitted(mlp, "coefs_")
+        layers = OrderedDict()
+        for i, (weight, bias) in enumerate(
+            zip(mlp.coefs_, mlp.intercepts_, strict=True), 1
+        ):
+            linear = nn.utils.skip_init(
+                nn.Linear, *weight.shape, dtype=torch.from_numpy(weight[:0]).dtype
+            )
+            linear.weight = nn.Parameter(torch.tensor(weight.T), requires_grad=False)
+            linear.bias = nn.Parameter(torch.tensor(bias), requires_grad=False)
+            layers[f"linear{i}"] = linear
+            if i < len(mlp.coefs_):
+                layers[f"{mlp.activation}{i}"] = ACTIVATIONS[mlp.activation]()
+        super().__init__(nn.Sequential(layers))
+        self.mlp = mlp
+        self.regression = is_regressor(mlp)
+        if not self.regression:
+            if (len(mlp.classes_) != mlp.n_outputs_ and mlp.n_outputs_ != 1) or (
+                mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
+            ):
+                raise ValueError("A network for several labels at once is not supported.")
+            self.classes = mlp.classes_
+
+    def codes(self, output):
+        """Column of the predicted class for every row; None for a regressor."""
+        return None if self.regression else super().codes(output)
+
+    def __reduce__(self):
+        return type(self), (self.mlp,)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes, as scikit-learn gives them."""
+        return self.mlp.predict_proba(X)
+
+    def predict(self, X):
+        """Labels, as scikit-learn gives them."""
+        return self.mlp.predict(X)
+
+    def batches(self, X, index, size):
+        """Yield samples in batches, floating-point ones also of whole numbers."""
+        for batch in super().batches(X, index, size):
+            yield batch.to(self.dtype)
+
+
+def as_network(net, classes=None):
+    """Wrap a trained network in the interface of :class:`Network`.
+
+    ``classes`` are the labels of its columns, unless they are the numbers of these;
+    scikit-learn's networks know theirs.
+
+    Raises
+    ------
+    TypeError
+        If it is none of those known.
+    NotFittedError
+        If it is an estimator that is not fitted.
+    """
+    if isinstance(net, FrozenEstimator):
+        net = net.estimator
+    if isinstance(net, NeuralNet):
+        return SkorchNetwork(net, classes)
+    if isinstance(net, MLPClassifier | MLPRegressor):
+        return SklearnNetwork(net)
+    if isinstance(net, nn.Module):
+        return Network(net, classes)
+    raise TypeError(
+        f"net is a {type(net).__name__}; it must be a torch.nn.Module, a fitted skorch "
+        "net, or a fitted MLPClassifier or MLPRegressor of scikit-learn."
+    )
+
+
+def batches_of(loader):
+    """Yield samples by batches; a loader would draw from torch's random state."""
+    with random_state_kept:
+        iterator = iter(loader)
+    while True:
+        with random_state_kept:
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def dtype_name(dtype):
+    """NumPy's name of a torch dtype."""
+    return str(dtype).removeprefix("torch.")
+
+
+def native(batch):
+    """Convert arrays of numbers to what torch takes: of this machine's byte order."""
+
+    def convert(array):
+        if array.dtype.kind not in "iuf":
+            return array
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        dtype = np.float64 if wide else array.dtype.newbyteorder("=")
+        return array.astype(dtype, copy=False)
+
+    return tree_map_only(np.ndarray, convert, batch)
+
+
+def moved(batch, device):
+    """Move a batch to a device; to a GPU while the processor goes on."""
+    if torch.device(device).type == "cuda":
+        batch = tree_map_only(
+            torch.Tensor, lambda t: t if t.is_cuda or t.is_sparse else t.pin_memory(), batch
+        )
+        return tree_map_only(torch.Tensor, lambda t: t.to(device, non_blocking=True), batch)
+    return to_device(batch, device)
+
+
+def part_of(batch, part, n_samples):
+    """Take a part of the samples of a batch, views along the first axis of its tensors."""
+    return tree_map_only(
+        torch.Tensor, lambda t: t[part] if len(t) == n_samples else t, batch
+    )
+
+
+def refuse_streams(X):
+    """Refuse what gives samples only in its own order.
+
+    Raises
+    ------
+    TypeError
+        If X is a loader or an iterable data set, or a Dask array.
+    """
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X is a DataLoader, whose samples cannot be chosen; pass its dataset, "
+            "X.dataset."
+        )
+    if isinstance(X, IterableDataset):
+        raise TypeError(
+            "X is an IterableDataset, whose samples cannot be chosen; pass a Dataset with "
+            "__getitem__ and __len__, or an array."
+        )
+    if hasattr(X, "__dask_graph__"):
+        raise TypeError(
+            "X is a Dask collection, which only ActivationNonlinearity takes; pass the "
+            "network's samples as an array, X.compute(), or a memory map where they are "
+            "too many."
+        )
+
+
+def as_arrays(X):
+    """Make samples that can be indexed together: frames and lists of numbers as arrays."""
+    refuse_streams(X)
+    if hasattr(X, "iloc"):
+        return X.to_numpy()
+    nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)
+    return np.asarray(X) if isinstance(X, list | tuple) and not nested else X
+
+
+def check_class_columns(output):
+    """Refuse outputs that are not those of a classifier."""
+    if output.ndim not in (1, 2):
+        raise ValueError(
+            f"The network's output has the shape {tuple(output.shape)}; a classifier's is "
+            "(n_samples, n_classes), or one logit for each sample."
+        )
+
+
+def first_tensor(output):
+    """Return the first tensor of a network's output, which counts as its answer."""
+    while not isinstance(output, torch.Tensor):
+        if isinstance(output, Mapping) and output:
+            output = next(iter(output.values()))
+        elif isinstance(output, tuple | list) and output:
+            output = output[0]
+        else:
+            raise TypeError(
+                f"The network returned a {type(output).__name__}; it must return a tensor, "
+                "or a tuple that begins with one."
+            )
+    return output
+
+
+def cast(batch, dtype):
+    """Cast the floating-point tensors of a batch."""
+    if isinstance(batch, Mapping):
+        return {key: cast(value, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return [cast(value, dtype) for value in batch]
+    if isinstance(batch, torch.Tensor) and batch.is_floating_point():
+        return batch.to(dtype)
+    return batch
+
+
+@contextmanager
+def first_run(batch, n_samples):
+    """Say which samples a network fails on.
+
+    Raises
+    ------
+    ValueError
+        In place of torch's RuntimeError, unless memory is the reason.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        parts = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
+        shown = ", ".join(f"{tuple(part.shape[1:])} of {part.dtype}" for part in parts)
+        reason = str(error).partition("\n")[0]
+        remedy = "Give X in the shape and the type that it takes"
+        if not all(part.is_floating_point() for part in parts):
+            remedy += "; whole numbers are not converted, X.astype('float32') does that"
+        raise ValueError(
+            f"The network failed on {n_samples} samples, {shown}: {reason}. {remedy}."
+        ) from error
+
+
+def check_labels(X, y):
+    """Labels as an array, as many as there are samples."""
+    if y is None:
+        raise ValueError("y is None; give the label of every sample.")
+    y = as_labels(y)
+    n_samples = get_len(as_arrays(X))
+    if n_samples != len(y):
+        raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")
+    return y

@@ -1,0 +1,345 @@
+"""The ReLU calls of a network: list, record and replace them.
+
+A layer here is one call of a ReLU, whichever way it is written. It is named after the
+module that made it: ``"layer1.0.relu"`` for the module of that name or for a functional
+call inside ``layer1.0``, and ``"layer1.0.relu:2"`` for the second such call in a pass.
+"""
+
+import math
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from numbers import Real
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from sknonlin._network.adapters import first_run
+from sknonlin._network.layout import Layout, UnitAxes
+from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
+from sknonlin._running.torch_settings import (
+    full_precision,
+    operation_by_operation,
+    random_state_kept,
+    uncompiled,
+)
+
+PASS_ELEMENTS = 2**26  # activations that one forward pass may hold, in numbers
+CACHED_PASS = 2**22  # those that a processor goes through fastest
+KINDS = {
+    "relu": "relu",
+    "clamp": "clamp",
+    "clamp_min": "clamp",
+    "hardtanh": "relu6",
+    "threshold": "threshold",
+}
+
+
+def relu_kind(function, args, result):
+    """Name of the ReLU that an operation is, or None.
+
+    A ReLU, ``clamp(min=0)``, ReLU6, or a threshold at 0, of floating-point numbers.
+    """
+    name = function.overloadpacket.__name__.rstrip("_")
+    if name not in KINDS or not result.is_floating_point() or result.ndim == 0:
+        return None
+    if name != "relu":
+        low, high = (*args[1:3], None, None)[:2]
+        if not isinstance(low, Real) or low != 0:
+            return None
+        if name == "threshold" and high != 0:
+            return None
+        if name == "clamp" and high is not None and not isinstance(high, Real):
+            return None
+    return KINDS[name]
+
+
+class Capture:
+    """Access to the layers of one network, within a ``with`` block.
+
+    Inside, the network is in eval mode and runs without gradients; its modes, its hooks
+    and torch's random state are afterwards as they were, also after an error.
+
+    Parameters
+    ----------
+    network : Network
+        What :func:`as_network` returns.
+    layers : "relu" or list of str
+        All ReLU calls, or the names of some of them or of submodules, whose outputs
+        are then taken.
+    batch : nested tensors
+        A few samples to list the layers with.
+    n_samples : int
+        How many they are.
+    skip : container of str
+        Names of ReLU calls to pass over.
+    """
+
+    def __init__(self, network, layers, batch, n_samples, skip=()):
+        self.network = network
+        self.layers = layers
+        self.skip = skip
+        self.batch = batch
+        self.n_samples = n_samples
+
+    def __enter__(self):
+        with ExitStack() as stack:
+            stack.enter_context(self.network.lock)
+            stack.enter_context(self._prepared())
+            self._calls = stack.enter_context(module_calls(self.network.module))
+            self._list()
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        leave, self._exit = self._exit, None  # whose contexts refer to this object
+        self._calls.on_output((), None)  # nor may what was recorded outlive it
+        return leave.__exit__(*exception)
+
+    @contextmanager
+    def _prepared(self):
+        module = self.network.module
+        modes = [(m, m.training) for m in module.modules()]
+        buffers = [
+            (m._buffers, name, b, b.detach().clone())
+            for m in module.modules()
+            for name, b in m._buffers.items()
+            if b is not None
+        ]
+        try:
+            module.eval()
+            with random_state_kept, uncompiled, operation_by_operation, full_precision():
+                yield
+        finally:
+            for m, training in modes:
+                m.training = training
+            for slots, name, buffer, before in buffers:
+                slots[name] = buffer  # a network may put another one in its place
+                if not torch.equal(buffer, before):
+                    buffer.data.copy_(before)
+
+    # Names ------------------------------------------------------------------------
+
+    def _list(self):
+        """Find the layers' names and the shapes on a few samples."""
+        modules = dict(self.network.module.named_modules())
+        chosen = [] if isinstance(self.layers, str) else list(self.layers)
+        if not chosen and not isinstance(self.layers, str):
+            raise ValueError("layers is empty; name some, or pass layers='relu'.")
+        self._outputs = {name for name in chosen if name in modules}
+        self._wanted = None
+        with first_run(self.batch, self.n_samples):
+            tape = self._run(self.batch)
+        self._outputs -= {base for base, _ in tape.found}
+        relus = [base for base in tape.layers if base not in self._outputs]
+        unknown = [name for name in chosen if name not in tape.layers]
+        if unknown:
+            raise ValueError(
+                f"layers={unknown} are not in the network. It has the ReLU calls {relus}, "
+                f"and the modules {[name for name in modules if name]}."
+            )
+        if not relus and not chosen:
+            raise ValueError(no_relu_message(modules))
+        self._wanted = set(chosen) or None
+        self.listed = {
+            name: layer
+            for name, layer in tape.layers.items()
+            if not chosen or name in chosen
+        }
+        self.output = tape.output
+
+    # Runs -------------------------------------------------------------------------
+
+    def _run(self, batch, resume=None, record=True):
+        finder = Finder(self._calls, self._wanted, resume, self.skip)
+        recorder = Recorder(finder, resume, record)
+
+        def module_ended(name, output):
+            if any(base == name for base, _ in finder.found):
+                return  # a ReLU itself, which is known by its call
+            leaf = tree_leaves(output)[0]
+            origins = recorder.made.get(place_of(leaf))
+            origin = origins and max(origins.made + origins.written)
+            layer = finder.module_layer(name, leaf, origin)
+            recorder.overwrite(layer, output)
+            if recorder.record and origin is not None:
+                recorder.add_layer(layer, leaf)
+
+        self._calls.on_output(self._outputs, module_ended)
+        tape = recorder.run(lambda: self.network.run(copied(batch)))
+        tape.found = finder.found
+        return tape
+
+    def record(self, batch, n_samples):
+        """Run a batch; return its tape, and every layer's layout by name."""
+        tape = self._run(batch)
+        layouts = {}
+        for name, layer in tape.layers.items():
+            layout = Layout.of(layer, n_samples, self.listed.get(name), self.n_samples)
+            if layout is not None:
+                layouts[name] = layout
+            elif self._wanted is not None:
+                raise ValueError(
+                    f"Layer {name!r} has the shape {tuple(layer.shape)} for {n_samples} "
+                    "samples, in which no axis is that of the samples. Leave it out of "
+                    "layers."
+                )
+        return tape, layouts
+
+    def replay(self, batch, tape, name, value, *, record=False):
+        """Run the rest of the network on a tape, from a layer that gives ``value``.
+
+        Returns a tape, with layers and activations if ``record``.
+        """
+        layer = tape.layers[name]
+        try:
+            return self._run(batch, (tape, layer, value), record)
+        except DivergedError:
+            if not layer.resumable or tape.hidden_reads:
+                raise
+            layer.resumable = False
+            return self._run(batch, (tape, layer, value), record)
+
+
+def no_relu_message(modules):
+    """Explain that a network has no ReLU, and what it has."""
+    others = [
+        f"{name} ({type(m).__name__})"
+        for name, m in modules.items()
+        if type(m).__module__ == "torch.nn.modules.activation"
+    ]
+    return (
+        "The network has no ReLU call"
+        + (f"; its activations are {', '.join(others)}" if others else "")
+        + " (torch.maximum and torch.where are not known as ReLUs). Name the modules to "
+        "look at in layers=[...]. NMF needs their outputs to be non-negative; for others, "
+        "use compression='pca' of layer_profile or of a detector's ActivationNonlinearity."
+    )
+
+
+def pass_samples(capture, elements=None):
+    """Count the samples whose activations, in all layers, one pass may hold."""
+    numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
+    return max(1, int((elements or PASS_ELEMENTS) * capture.n_samples / numbers))
+
+
+def copied(batch):
+    """Copy a batch, which a network may write to."""
+    return tree_map_only(torch.Tensor, torch.clone, batch)
+
+
+class ModuleCalls:
+    """The modules that a forward pass is in, from hooks."""
+
+    def __init__(self):
+        self.stack = []
+        self._watched, self._ended = (), None
+
+    def on_output(self, names, function):
+        """Call ``function(name, output)`` whenever one of these modules returns."""
+        self.stack.clear()
+        self._watched, self._ended = names, function
+
+    def enter(self, name, module):
+        """Note that a module is called."""
+        self.stack.append((name, module))
+
+    def leave(self, name, output):
+        """Note that a module returns, or failed with the output None."""
+        if self.stack:
+            self.stack.pop()
+        if name in self._watched and output is not None:
+            self._ended(name, output)
+
+
+@contextmanager
+def module_calls(module):
+    """Hooks on all modules of a network, removed afterwards."""
+    calls = ModuleCalls()
+    handles = []
+    try:
+        for name, m in module.named_modules():
+            if isinstance(m, torch.jit.ScriptModule):  # takes no hooks
+                continue
+            handles.append(
+                m.register_forward_pre_hook(lambda m, args, name=name: calls.enter(name, m))
+            )
+            handles.append(
+                m.register_forward_hook(
+                    lambda m, args, output, name=name: calls.leave(name, output),
+                    always_call=True,
+                )
+            )
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Finder:
+    """Name the layers of one forward pass.
+
+    Parameters
+    ----------
+    calls : ModuleCalls
+    wanted : set of str or None
+        Names of the layers to find; None finds all.
+    resume : (Tape, Layer, tensor) or None
+        The layer from which the pass begins, if it begins at one.
+    skip : container of str
+        Names of layers to pass over.
+    """
+
+    def __init__(self, calls, wanted, resume, skip):
+        self.calls = calls
+        self.wanted = wanted
+        self.skip = skip
+        self.found = []  # (name without number, position) of every ReLU call
+        self.unit_axes = UnitAxes(place_of)
+        if resume is not None and resume[1].resumable and not resume[0].hidden_reads:
+            tape, target, _ = resume
+            self.found = [call for call in tape.found if call[1] < target.position]
+        self.counts = Counter(name for name, _ in self.found)
+
+    def __call__(self, function, args, result, position):
+        """Find the layer that an operation is, if it is wanted."""
+        self.unit_axes.note(function.overloadpacket.__name__, args, result)
+        kind = relu_kind(function, args, result)
+        if kind is None:
+            return None
+        base = self._caller(kind)
+        self.found.append((base, position))
+        name = self._numbered(base)
+        if name in self.skip or (self.wanted is not None and name not in self.wanted):
+            return None
+        return Layer(name, position, tuple(result.shape), self.unit_axes.of(result))
+
+    def module_layer(self, name, output, origin):
+        """Describe the output of a module as a layer; it was made at ``origin``."""
+        if origin is not None and origin[1] != 0:
+            raise ValueError(
+                f"layers: module {name!r} returns a part of what an operation gave, which "
+                "cannot be replaced alone; name another one."
+            )
+        position = -1 if origin is None else origin[0]
+        name = self._numbered(name)
+        return Layer(name, position, tuple(output.shape), self.unit_axes.of(output))
+
+    def _caller(self, kind):
+        """Name a call by the module that made it."""
+        if not self.calls.stack:
+            return kind
+        name, module = self.calls.stack[-1]
+        plain = not any(True for _ in module.children()) and not any(
+            True for _ in module.parameters()
+        )
+        if plain and name:
+            return name
+        return f"{name}.{kind}" if name else kind
+
+    def _numbered(self, base):
+        self.counts[base] += 1
+        count = self.counts[base]
+        return base if count == 1 else f"{base}:{count}"
+
+
+N_LISTED = 2  # samples that the layers are listed with
