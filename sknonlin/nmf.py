@@ -9,11 +9,11 @@ from scipy import sparse
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from sknonlin._factorization.compressions import make_compression, rows_that_fit
-from sknonlin._factorization.nnls import GRAM_COPIES, SYSTEM_SHARE, project
+from sknonlin._factorization.nnls import project
 from sknonlin._factorization.rank_path import SOLVERS
 from sknonlin._matrices.products import gram, products, unit_rows
 from sknonlin._matrices.stack import MatrixStack
-from sknonlin._running.memory import affordable, in_parts, limited
+from sknonlin._running.memory import COPIES, affordable, in_parts, limited
 from sknonlin._running.torch_settings import in_full_precision
 from sknonlin._running.validation import check_ranks
 
@@ -255,8 +255,8 @@ def nnls(X, components, *, device="auto"):
 
         in_parts(solve_rows, part.n, part.step(cones.n))
 
-    gram_bytes = GRAM_COPIES * cones.n**2 * H.itemsize
-    step = affordable(gram_bytes, share=SYSTEM_SHARE, device=stack.device)
+    gram_bytes = COPIES["Gram matrix of cones"] * cones.n**2 * H.itemsize
+    step = affordable(gram_bytes, "rows", "systems", device=stack.device)
     in_parts(solve, stack.n_matrices, step)
     for factor in H_norm:
         W = W / torch.where(factor > 0, factor, torch.inf).mT

@@ -16,8 +16,6 @@ from sknonlin._running.memory import affordable, trim
 from sknonlin._running.parallel import Workers
 from sknonlin._running.torch_settings import in_full_precision
 
-GATHERED_SHARE = 0.2  # of the memory, for rows that are brought together
-
 
 @dataclass(frozen=True)
 class Learner:
@@ -132,7 +130,7 @@ def learn_local_classes(learner, X, members, results, n_jobs, verbose):
     with Workers(n_jobs, verbose, learner.class_bytes(sizes, stack)) as workers:
         together = stack_numbers(itemsize, stack.device)
         groups = class_groups(sizes, q, learner.max_rows, together, workers.count)
-        most = affordable(q * itemsize, share=GATHERED_SHARE)
+        most = affordable(q * itemsize, "learning", "gathered")
         here = [] if workers.in_process else [g for g in groups if g[0] > most]
         groups = [group for group in groups if group not in here]
         shared = workers.share(learner)
@@ -163,7 +161,7 @@ def learn_dask_classes(learner, X, members, results, n_jobs, verbose):
     sizes = [len(rows) for rows in members]
     small = [c for c, size in enumerate(sizes) if size <= learner.max_rows]
     whole = DaskStack(X, learner.device, verbose=verbose)
-    most = affordable(whole.q * whole.dtype.itemsize, share=GATHERED_SHARE)
+    most = affordable(whole.q * whole.dtype.itemsize, "learning", "gathered")
     for part in in_batches(small, [sizes[c] for c in small], most):
         rows, inverse = np.unique(
             np.concatenate([members[c] for c in part]), return_inverse=True

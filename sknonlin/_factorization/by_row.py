@@ -8,11 +8,8 @@ from scipy import sparse
 from sklearn import get_config
 from torch.nn.utils.rnn import pad_sequence
 
-from sknonlin._factorization.nnls import GRAM_COPIES
 from sknonlin._matrices.products import unit_rows
 from sknonlin._matrices.stack import (
-    STACK_SHARE,
-    WIDTH_COPIES,
     MatrixStack,
     check_extremes,
     class_groups,
@@ -23,16 +20,16 @@ from sknonlin._matrices.stack import (
     working_dtypes,
 )
 from sknonlin._running.memory import (
+    COPIES,
+    MOST,
     affordable,
     file_mapping,
     in_parts,
     limited,
     release_pages,
 )
-from sknonlin._running.parallel import SENT_BYTES, Workers
+from sknonlin._running.parallel import Workers
 from sknonlin._running.torch_settings import in_full_precision
-
-CONE_COPIES = 2  # of a cone's components, that are there at once
 
 
 def stacks_of_classes(X, codes, extra):
@@ -96,7 +93,8 @@ class RowResiduals:
     def cone_numbers(self):
         """Numbers that are made of a cone to hold rows against it."""
         k, q = self.components[-1].shape[1:]
-        return CONE_COPIES * k * q + GRAM_COPIES * k**2
+        gram_numbers = COPIES["Gram matrix of cones"] * k**2
+        return COPIES["components of cones"] * k * q + gram_numbers
 
     def width(self, codes=None):
         """Numbers that are computed from a row, see :meth:`MatrixStack.step`.
@@ -104,17 +102,19 @@ class RowResiduals:
         With ``codes``, a row is held against one cone only.
         """
         n_cones = self.n_cones if codes is None else 1
-        curves = 2 * n_cones * len(self.components) // WIDTH_COPIES
+        curves = 2 * n_cones * len(self.components) // COPIES["chunk width"]
         return max(curves, *(H.shape[1] for H in self.components))
 
     def residuals(self, X):
         """Residuals (m, n_cones, n_ranks) of rows of norm 1 to all cones."""
         residuals = X.new_empty(len(X), self.n_cones, len(self.components))
         k = self.components[-1].shape[1]
-        n_numbers = 2 * X.numel() + WIDTH_COPIES * len(X) * k + self.cone_numbers
+        n_weights = COPIES["chunk width"] * len(X) * k
+        n_numbers = 2 * X.numel() + n_weights + self.cone_numbers
         step = affordable(
             n_numbers * X.itemsize,
-            share=STACK_SHARE,
+            "rows",
+            "stack",
             most=max(1, stack_elements(X.device) // n_numbers),
             device=X.device,
         )
@@ -223,7 +223,7 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
         step = min(stack.step(task.width(codes)), -(-n // workers.count))
         if not workers.in_process:
             row_bytes = stack.q * stack.dtype.itemsize
-            step = min(step, affordable(row_bytes, most=SENT_BYTES // row_bytes))
+            step = min(step, affordable(row_bytes, most=MOST["sent"] // row_bytes))
         order = None
         if codes is not None and step < n and file_mapping(X) is None:
             # Class by class, because every class in a chunk costs some small products.

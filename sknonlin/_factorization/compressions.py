@@ -27,12 +27,7 @@ from sknonlin._matrices.products import (
     unit_rows,
 )
 from sknonlin._matrices.row_sample import checked_scale, drawn_rows, group_size
-from sknonlin._running.memory import affordable, in_parts, settle
-
-LEARNING_SHARE = 0.75  # of the memory, for the matrices learned from together
-ROW_COPIES = 6  # of the rows that teach, and
-STATE_COPIES = 10  # of the factors, that are there at once
-GRAM_COPIES = 5  # of a Gram matrix in float64, with its eigenvectors
+from sknonlin._running.memory import COPIES, affordable, in_parts, settle
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ class Compression(ABC):
 
         most = stack.most_together(matrix_bytes)
         step = affordable(
-            matrix_bytes, share=LEARNING_SHARE, most=most, device=stack.device
+            matrix_bytes, "learning", "matrices", most=most, device=stack.device
         )
         in_parts(learn, stack.n_matrices, step)
         if len(results) == 1:
@@ -213,9 +208,11 @@ def largest_learned(ranks, limit):
 def rows_that_fit(max_rows, n_features, ranks, dtype, device):
     """How many rows the memory lets components be learned from, at most ``max_rows``."""
     k = largest_learned(ranks, n_features)
-    row_bytes = dtype.itemsize * (ROW_COPIES * padded(n_features) + STATE_COPIES * k)
+    row_bytes = dtype.itemsize * (
+        COPIES["taught row"] * padded(n_features) + COPIES["factor"] * k
+    )
     most = torch.inf if max_rows is None else max_rows
-    n_rows = affordable(row_bytes, share=LEARNING_SHARE, most=most, device=device)
+    n_rows = affordable(row_bytes, "learning", "matrices", most=most, device=device)
     return min(most, max(n_rows, 2 * k))
 
 
@@ -273,7 +270,7 @@ class NMFCompression(Compression):
         n = self.n_taught(n, q, ranks)
         k = largest_learned(ranks, min(n, q))
         n, q = padded(n), padded(q)
-        return itemsize * (ROW_COPIES * n * q + STATE_COPIES * k * (n + q))
+        return itemsize * (COPIES["taught row"] * n * q + COPIES["factor"] * k * (n + q))
 
     def learn_together(self, stack, ranks, n_rows, offset):
         """:meth:`learn` from a stack for which there is memory."""
@@ -366,7 +363,7 @@ class PCACompression(Compression):
     def matrix_bytes(self, n, q, ranks, itemsize):
         """Memory that learning from one matrix takes."""
         rows = n * q if n <= q else 0
-        return 8 * (4 * rows + GRAM_COPIES * min(n, q) ** 2)
+        return 8 * (4 * rows + COPIES["Gram matrix of PCA"] * min(n, q) ** 2)
 
     def learn_together(self, stack, ranks, n_rows, offset):
         """:meth:`learn` from a stack for which there is memory."""

@@ -4,14 +4,10 @@ import torch
 from torch.nn import functional
 
 from sknonlin._matrices.products import FLOOR, add_products, products
-from sknonlin._running.memory import affordable
+from sknonlin._running.memory import COPIES, MOST, affordable
 
 N_SUPPORT_STEPS = 20  # of the splitting iteration that finds the supports
 N_STEPS_UNENDED = 500
-SYSTEM_ELEMENTS = 2**22  # numbers in one batch of small linear systems
-SYSTEM_COPIES = 5
-SYSTEM_SHARE = 0.25  # of the memory
-GRAM_COPIES = 6  # of the cones' Gram matrices, that `project` holds
 
 
 def solve_on_support(G, F, support, owner):
@@ -127,9 +123,10 @@ def project(G, F):
     owner = torch.arange(n_cones, device=F.device).repeat_interleave(m)
     result = torch.zeros_like(F)
     step = affordable(
-        SYSTEM_COPIES * k**2 * F.element_size(),
-        share=SYSTEM_SHARE,
-        most=max(1, SYSTEM_ELEMENTS // k**2),
+        COPIES["system"] * k**2 * F.element_size(),
+        "rows",
+        "systems",
+        most=max(1, MOST["systems"] // k**2),
         device=F.device,
     )
     rows = (F > 0).any(1).nonzero()[:, 0]  # the others' weights are zero

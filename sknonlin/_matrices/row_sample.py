@@ -9,10 +9,7 @@ from torch.nn import functional
 
 from sknonlin._matrices.products import unit_rows
 from sknonlin._matrices.stack import check_extremes, extremes
-from sknonlin._running.memory import affordable
-
-MEMORY_SHARE = 0.1  # of the memory, for the energies
-ENERGY_BYTES = 24  # with their sums and what finds rows by them
+from sknonlin._running.memory import ENERGY_BYTES, affordable
 
 
 class Energies(NamedTuple):
@@ -91,7 +88,7 @@ def checked_scale(stack, *, nonnegative, group=0):
 
 def group_size(n, n_matrices):
     """Rows in a group, so that the energies of all groups fit into their memory."""
-    return -(-n // affordable(n_matrices * ENERGY_BYTES, share=MEMORY_SHARE, most=n))
+    return -(-n // affordable(n_matrices * ENERGY_BYTES, "rows", "energies", most=n))
 
 
 def drawn_rows(stack, energies, group, n_drawn, offset):

@@ -9,18 +9,15 @@ from scipy import sparse
 from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
-from sknonlin._running.memory import affordable, file_mapping, in_parts, release_pages
+from sknonlin._running.memory import (
+    COPIES,
+    MOST,
+    affordable,
+    file_mapping,
+    in_parts,
+    release_pages,
+)
 from sknonlin._running.torch_settings import resolve_device
-
-# Rows are brought to the device in chunks of at most this many numbers.
-CHUNK_ELEMENTS = 2**23
-CHUNK_SHARE = 0.5  # of the memory, for a chunk and what is computed from it
-ROW_COPIES = 5  # of a row, and
-WIDTH_COPIES = 8  # of what is computed from it, that are there at once
-CACHED_BYTES = 2**25  # of matrices that a processor learns from fastest
-CACHED_ELEMENTS = 2**20  # numbers in a stack of matrices that a processor solves fastest
-# A page that is touched brings its neighbours in, so few rows are read at a time.
-MAPPED_ROWS = 64
 
 REMEDY = {
     "nonnegative": (
@@ -37,7 +34,7 @@ REMEDY = {
 
 def stack_elements(device):
     """Most numbers in a stack of several matrices that are solved together."""
-    return CACHED_ELEMENTS if device.type == "cpu" else CHUNK_ELEMENTS
+    return MOST["stack" if device.type == "cpu" else "chunk"]
 
 
 def check_device_dtype(device, dtype, name="X"):
@@ -108,8 +105,8 @@ def gather(X, index):
     if file_mapping(X) is None:
         return X[torch.from_numpy(index).to(X.device) if torch.is_tensor(X) else index]
     rows = np.empty((len(index), X.shape[1]), dtype=X.dtype)
-    for start in range(0, len(index), MAPPED_ROWS):
-        part = slice(start, start + MAPPED_ROWS)
+    for start in range(0, len(index), MOST["mapped rows"]):
+        part = slice(start, start + MOST["mapped rows"])
         rows[part] = X[index[part]]
         release_pages(X)
     return rows
@@ -230,18 +227,18 @@ class MatrixStack:
 
     def most_together(self, matrix_bytes):
         """How many matrices of a size are learned from fastest together."""
-        return CACHED_BYTES // matrix_bytes if self.device.type == "cpu" else math.inf
+        return MOST["learned"] // matrix_bytes if self.device.type == "cpu" else math.inf
 
     def step(self, width=0):
-        """Rows of a chunk whose blocks stay below ``CHUNK_ELEMENTS`` numbers.
+        """Rows of a chunk whose blocks stay below the numbers of a chunk.
 
         ``width`` is that of what is computed from a row, besides what is as wide as it.
         """
-        row_bytes = self.dtype.itemsize * (ROW_COPIES * self.q + WIDTH_COPIES * width)
-        most = max(1, CHUNK_ELEMENTS // (self.n_matrices * max(self.q, width)))
-        return affordable(
-            self.n_matrices * row_bytes, share=CHUNK_SHARE, most=most, device=self.device
-        )
+        numbers = COPIES["chunk row"] * self.q + COPIES["chunk width"] * width
+        row_bytes = self.dtype.itemsize * numbers
+        most = max(1, MOST["chunk"] // (self.n_matrices * max(self.q, width)))
+        stack_bytes = self.n_matrices * row_bytes
+        return affordable(stack_bytes, "rows", "chunk", most=most, device=self.device)
 
     def fold(self, function, combine, arguments=(), width=0, description="rows"):
         """Reduce all rows, chunk by chunk.
@@ -296,9 +293,6 @@ class MatrixStack:
         return tensor.cpu().numpy().astype(self._returned_dtype, copy=False)
 
 
-STACK_SHARE = 0.15  # of the memory, for the rows of a stack themselves
-
-
 def padded_height(n_rows, max_rows):
     """Height to which a class is padded: within a quarter of its own, whatever others'.
 
@@ -330,7 +324,7 @@ def stack_numbers(itemsize, device, held="cpu"):
         Where the rows are brought together.
     """
     most = stack_elements(device)
-    return affordable(itemsize, share=STACK_SHARE, most=most, device=held)
+    return affordable(itemsize, "learning", "stack", most=most, device=held)
 
 
 def class_groups(sizes, n_features, max_rows, most, n_groups=1, extra=0):

@@ -12,10 +12,18 @@ from torch.utils._pytree import tree_leaves
 
 from sknonlin._memorization.forward_pass import check_activations
 from sknonlin._network.adapters import dtype_name, moved, part_of
-from sknonlin._network.layers import CACHED_PASS, Capture, pass_samples
+from sknonlin._network.layers import Capture, pass_samples
 from sknonlin._network.layout import Layout
-from sknonlin._running.memory import affordable, free_bytes, in_parts, release_pages
-from sknonlin._running.parallel import SENT_BYTES, Replicas
+from sknonlin._running.memory import (
+    COPIES,
+    MOST,
+    SHARES,
+    affordable,
+    free_bytes,
+    in_parts,
+    release_pages,
+)
+from sknonlin._running.parallel import Replicas
 
 MAX_FEATURES = 256  # of a feature map, to which its positions are pooled
 ALL_FEATURES = 2**15  # the same over the classes, whose cones all have as many
@@ -141,9 +149,6 @@ def sample_keys(batch, n_samples):
     return keys
 
 
-STORE_SHARE = 0.3  # of the working memory; what does not fit goes to a temporary file
-
-
 class RowStore:
     """Arrays of rows by layer, in memory or else in files, within a ``with`` block.
 
@@ -166,7 +171,7 @@ class RowStore:
         self.n_rows = n_rows
         self.dtype = np.dtype(dtype_name(dtype))
         n_bytes = n_rows * n_numbers * self.dtype.itemsize
-        self.spills = n_bytes > STORE_SHARE * free_bytes("cpu")
+        self.spills = n_bytes > SHARES["reading"]["store"] * free_bytes("cpu")
         self.rows = {}
 
     def __enter__(self):
@@ -201,10 +206,6 @@ class RowStore:
 N_LISTED = 2  # samples that the layers are listed with
 MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
 BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
-BLOCKS_AT_ONCE = 3  # that a worker has: one it works on, the others waiting
-# Shares of the working memory, of which the rest is for what is not counted.
-PASS_SHARE, BLOCK_SHARE = 0.2, 0.3
-HELD_IN_PASS = 2.5  # numbers held for each activation of a layer that is looked at
 
 
 @dataclass
@@ -313,17 +314,21 @@ class SampleStream:
         input_bytes = sum(leaf.nbytes for leaf in leaves) / capture.n_samples
         n_numbers = 2 * sum(self.n_features.values()) + extra
         self.n_block = affordable(
-            BLOCKS_AT_ONCE * input_bytes + itemsize * n_numbers,
-            share=BLOCK_SHARE,
+            COPIES["waiting block"] * input_bytes + itemsize * n_numbers,
+            "reading",
+            "block",
             most=pass_samples(capture),
         )
         if not self.workers.in_process:
-            self.n_block = min(self.n_block, max(1, int(SENT_BYTES / max(1, input_bytes))))
+            self.n_block = min(
+                self.n_block, max(1, int(MOST["sent"] / max(1, input_bytes)))
+            )
         device = self.network.device
-        most = affordable(HELD_IN_PASS * itemsize, share=PASS_SHARE, device=device)
+        activation_bytes = COPIES["read activation"] * itemsize
+        most = affordable(activation_bytes, "reading", "pass", device=device)
         self.n_pass = pass_samples(capture, most)
         if device.type == "cpu":
-            cached = max(MIN_PASS, pass_samples(capture, CACHED_PASS))
+            cached = max(MIN_PASS, pass_samples(capture, MOST["cached pass"]))
             self.n_pass = min(self.n_pass, cached)
 
     def _sizes(self, n_samples):

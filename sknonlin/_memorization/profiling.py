@@ -5,20 +5,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from sklearn import get_config
 from sklearn.utils import gen_even_slices
 
 from sknonlin._factorization.compressions import rows_that_fit
 from sknonlin._memorization.forward_pass import Pass
 from sknonlin._network.adapters import moved, part_of
-from sknonlin._network.layers import CACHED_PASS, Capture, pass_samples
+from sknonlin._network.layers import Capture, pass_samples
 from sknonlin._network.layout import Layout
-from sknonlin._running.memory import affordable, in_parts, limited
+from sknonlin._running.memory import COPIES, MOST, affordable, in_parts, within
 from sknonlin._running.parallel import Replicas
 
-# Share of the working memory for the activations of a pass, and what is held for each.
-PASS_SHARE, HELD_IN_PASS = 0.5, 4
-LEARNING_SHARE = 0.4  # of it, for what learns from them
 TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
 
 
@@ -53,16 +49,12 @@ def make_passes(batches, max_samples):
 def affordable_samples(capture):
     """How many samples' activations there is memory for."""
     elements = affordable(
-        HELD_IN_PASS * capture.network.dtype.itemsize,
-        share=PASS_SHARE,
+        COPIES["profiled activation"] * capture.network.dtype.itemsize,
+        "profile",
+        "pass",
         device=capture.network.device,
     )
     return pass_samples(capture, elements)
-
-
-def learning_memory():
-    """Context of the memory that is left for learning from a pass's activations."""
-    return limited(LEARNING_SHARE * get_config()["working_memory"])
 
 
 def with_rows_that_fit(compression, ranks, capture, batch_size):
@@ -79,7 +71,7 @@ def with_rows_that_fit(compression, ranks, capture, batch_size):
     shapes = list(matrix_shapes(capture))
     n_units = max((units for _, units in shapes), default=1)
     most = compression.settings.max_rows
-    with learning_memory():
+    with within("profile", "learning"):
         n_rows = rows_that_fit(most, n_units, ranks, network.dtype, network.device)
     compression = compression.changed(max_rows=n_rows)
     if network.device.type != "cpu":
@@ -125,7 +117,7 @@ def most_samples(capture, n_affordable):
     """How many samples to measure in a pass: as many whatever the number of workers."""
     most = min(n_affordable, pass_samples(capture))
     if capture.network.device.type == "cpu":
-        most = min(most, pass_samples(capture, CACHED_PASS))
+        most = min(most, pass_samples(capture, MOST["cached pass"]))
     return most
 
 
@@ -241,7 +233,7 @@ class PassMeasurer:
         """Accuracies of the batches, and :class:`LayerCurves` by layer."""
         with self.replicas.borrowed() as network, self.capture(network, skip) as capture:
             samples = moved(samples, network.device)
-            with learning_memory():
+            with within("profile", "learning"):
                 one_pass = Pass(capture, samples, codes, self.settings)
                 return one_pass.accuracy, self._curves(one_pass)
 

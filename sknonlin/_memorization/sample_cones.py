@@ -15,19 +15,24 @@ from torch.nn import functional
 
 from sknonlin._matrices.products import unit_rows
 from sknonlin._matrices.stack import (
-    CHUNK_ELEMENTS,
     MatrixStack,
     class_members,
     class_stacks,
 )
 from sknonlin._memorization.activation_rows import RowStore, SampleFeatures, SampleStream
 from sknonlin._memorization.label_scores import fitting, layer_weights
-from sknonlin._running.memory import affordable, in_parts, release_pages
+from sknonlin._running.memory import (
+    COPIES,
+    MOST,
+    affordable,
+    in_parts,
+    release_pages,
+    within,
+)
 from sknonlin._running.parallel import Workers
 from sknonlin._running.torch_settings import resolve_device
 
 TILE = 64  # rows that are multiplied at once
-SOLVER_SHARE, HELD_BY_SOLVER = 0.25, 8  # numbers held for each weight on a component
 
 
 @dataclass
@@ -60,9 +65,10 @@ class ClassCones:
         n_classes, n_components = self.components[-1].shape[1:3]
         n_weights = n_classes * n_components
         step = affordable(
-            HELD_BY_SOLVER * n_weights * X.dtype.itemsize,
-            share=SOLVER_SHARE,
-            most=max(1, CHUNK_ELEMENTS // (4 * n_weights)),
+            COPIES["weight"] * n_weights * X.dtype.itemsize,
+            "scoring",
+            "weights",
+            most=max(1, MOST["chunk"] // (4 * n_weights)),
             device=device,
         )
         for fold in np.unique(folds):
@@ -312,7 +318,8 @@ class SampleCones:
                     keys[place] = own
                 self.folds = Folds(keys, codes)
                 rows = self.features.note_signs(store.rows)
-                return self._learn_rounds(workers, rows, codes, keys)
+                with within("cones", "learning"):
+                    return self._learn_rounds(workers, rows, codes, keys)
 
     def _learn_rounds(self, workers, rows, codes, keys):
         """Learn the cones from rows by layer, in rounds; return the samples' scores."""

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from sknonlin._network.adapters import as_network, check_labels, first_run, refuse_streams
-from sknonlin._running.memory import file_mapping, release_pages
+from sknonlin._running.memory import MOST, file_mapping, release_pages
 from sknonlin._running.validation import warn_user
 
 WIDTH, N_LAYERS = 64, 2
@@ -64,7 +64,6 @@ def default_network(n_samples, n_features, n_classes):
 
 #: Samples that go to a skorch net as they are.
 SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
-MAPPED_ROWS = 1000  # of a memory map, that are checked at once
 KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier)
 #: What to give a detector, for searches over parameters of its parts.
 PARTS = {"estimator": "a network", "nonlinearity": "ActivationNonlinearity()"}
@@ -199,8 +198,8 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     )
     X, y = checked if isinstance(checked, tuple) else (checked, y)
     if mapped:
-        for start in range(0, len(X), MAPPED_ROWS):
-            assert_all_finite(X[start : start + MAPPED_ROWS], input_name="X")
+        for start in range(0, len(X), MOST["checked rows"]):
+            assert_all_finite(X[start : start + MOST["checked rows"]], input_name="X")
             release_pages(X)
     return X if isinstance(y, str) else (X, y)
 

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sknonlin._network.adapters import first_run
 from sknonlin._network.layout import Layout, UnitAxes
 from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
+from sknonlin._running.memory import MOST
 from sknonlin._running.torch_settings import (
     full_precision,
     operation_by_operation,
@@ -23,8 +24,6 @@ from sknonlin._running.torch_settings import (
     uncompiled,
 )
 
-PASS_ELEMENTS = 2**26  # activations that one forward pass may hold, in numbers
-CACHED_PASS = 2**22  # those that a processor goes through fastest
 KINDS = {
     "relu": "relu",
     "clamp": "clamp",
@@ -219,7 +218,7 @@ def no_relu_message(modules):
 def pass_samples(capture, elements=None):
     """Count the samples whose activations, in all layers, one pass may hold."""
     numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
-    return max(1, int((elements or PASS_ELEMENTS) * capture.n_samples / numbers))
+    return max(1, int((elements or MOST["pass"]) * capture.n_samples / numbers))
 
 
 def copied(batch):

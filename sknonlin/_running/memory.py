@@ -19,6 +19,53 @@ from sklearn import config_context, get_config
 from sklearn.utils._param_validation import Interval
 
 MEBIBYTE = 2**20
+
+#: Shares of the working memory, of all that a stage of the work holds at once. They add up
+#: to 1 at most; what is left is for what is not counted. A stage within another one has
+#: its shares of that one's part, see :func:`within`.
+SHARES = {
+    # Learning from matrices: rows brought together, a stack of them, and what learns.
+    "learning": {"gathered": 0.1, "stack": 0.15, "matrices": 0.75},
+    # Passing over rows: a chunk with what is computed from it, and all rows' energies.
+    "rows": {"chunk": 0.5, "energies": 0.1, "systems": 0.25, "stack": 0.15},
+    # A layer profile: what a pass holds at all layers, and learning from it.
+    "profile": {"pass": 0.5, "learning": 0.4},
+    # Reading rows of samples into a store, of which no more is held in memory.
+    "reading": {"store": 0.3, "pass": 0.2, "block": 0.3},
+    # Learning the cones of samples from the store.
+    "cones": {"store": 0.3, "learning": 0.7},
+    # Scoring samples: what reads them, and what solves for their weights.
+    "scoring": {"pass": 0.2, "block": 0.3, "weights": 0.25},
+}
+#: How many numbers are there at once for each one that is counted.
+COPIES = {
+    "chunk row": 5,  # of its features, and
+    "chunk width": 8,  # of what is computed from it
+    "taught row": 6,  # of what NMF learns from, and
+    "factor": 10,  # of the factors
+    "Gram matrix of PCA": 5,  # in float64, with its eigenvectors
+    "Gram matrix of cones": 6,
+    "components of cones": 2,
+    "system": 5,  # of the linear equations of a row's support
+    "weight": 8,  # of a sample on a component
+    "profiled activation": 4,
+    "read activation": 2.5,
+    "waiting block": 3,  # one that a worker works on, the others waiting
+}
+ENERGY_BYTES = 24  # of a group of rows, with the sums and what finds rows by them
+#: Most that is handled at once however much memory there is: more is no faster.
+MOST = {
+    "chunk": 2**23,  # numbers in a chunk of rows
+    "stack": 2**20,  # numbers in a stack of matrices, on a processor
+    "learned": 2**25,  # bytes of matrices learned from together, on a processor
+    "systems": 2**22,  # numbers in one batch of linear equations
+    "pass": 2**26,  # activations of a forward pass
+    "cached pass": 2**22,  # the same on a processor
+    "sent": 2**22,  # bytes of samples in a task that goes to another process
+    # A page of a file that is touched brings its neighbours in, so few are read at a time.
+    "mapped rows": 64,  # in any order
+    "checked rows": 1000,  # one after the other
+}
 WORKING_MEMORY_CONSTRAINT = [Interval(Real, 0, None, closed="neither"), None]
 # Options of glibc's malloc, and values: its defaults, and the largest that it takes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -65,8 +112,23 @@ def free_bytes(device):
     return int(get_config()["working_memory"] * MEBIBYTE)
 
 
-def affordable(item_bytes, *, share=1.0, most=math.inf, device="cpu"):
-    """How many items of a size fit into a share of the memory, at least 1 and at most."""
+def within(stage, part):
+    """Context of a stage within another one, whose part is its working memory."""
+    return limited(SHARES[stage][part] * get_config()["working_memory"])
+
+
+def affordable(item_bytes, stage=None, part=None, *, most=math.inf, device="cpu"):
+    """How many items of a size there is memory for, at least 1 and at most.
+
+    Parameters
+    ----------
+    item_bytes : int
+    stage, part : str, default=None
+        Whose share of the memory counts, see ``SHARES``; None: all of it.
+    most : int
+    device : str or torch.device
+    """
+    share = 1 if stage is None else SHARES[stage][part]
     return int(max(1, min(most, share * free_bytes(device) // max(1, item_bytes))))
 
 

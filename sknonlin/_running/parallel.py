@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 from sknonlin._running.memory import affordable, devices_shared_by, freed_memory_kept
 from sknonlin._running.torch_settings import full_precision
 
-SENT_BYTES = 2**22  # of samples in a task that goes to another process, about
 MAX_LOADED = 4  # shared values that a worker process keeps
 loaded, loaded_lock = OrderedDict(), threading.Lock()
 
