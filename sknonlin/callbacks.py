@@ -17,7 +17,7 @@ from skorch.dataset import get_len
 from torch.utils._pytree import tree_map
 from torch.utils.data import IterableDataset, Subset
 
-from sknonlin._memorization.forward_pass import NotFiniteError
+from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.monitor import (
     CONSTRAINTS,
     NonlinearityMonitor,

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sknonlin._memorization.forward_pass import PassSettings
 from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
 from sknonlin._network.adapters import as_network, check_labels
-from sknonlin._network.layers import N_LISTED, Capture
+from sknonlin._network.layers import NetworkLayers
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._running.parallel import Workers
 from sknonlin._running.validation import auto_ranks, check_ranks, warn_user
@@ -255,11 +255,10 @@ def profile_network(network, X, y, settings):
     seed = check_random_state(settings.random_state).randint(2**31 - 1)
     settings = replace(settings, random_state=seed)
     compression = settings.compression.changed(random_state=seed)
-    n_listed = min(N_LISTED, len(y))
-    listed = network.take(X, list(range(n_listed)))
+    layers = NetworkLayers(network, settings.layers, X, len(y))
     labels, groups = np.unique(y, return_inverse=True)
     batches = draw_profile_batches(groups, settings)
-    with Capture(network, settings.layers, listed, n_listed) as capture:
+    with layers.capture() as capture:
         codes = torch.from_numpy(groups)  # of a regressor, which gives no labels
         if network.codes(capture.output) is not None:
             codes = network.encode(labels, capture.output)[codes]
@@ -268,14 +267,8 @@ def profile_network(network, X, y, settings):
             compression, ranks, capture, settings.batch_size
         )
     with Workers(settings.n_jobs, settings.verbose, task_bytes) as workers:
-        measurer = PassMeasurer(
-            settings.layers,
-            listed,
-            n_listed,
-            PassSettings(compression, ranks, settings.device),
-            settings.cumulative,
-            settings.replay,
-        )
+        how = PassSettings(compression, ranks, settings.device)
+        measurer = PassMeasurer(layers, how, settings.cumulative, settings.replay)
         curves = measurer.measure(workers, capture, X, codes, batches)
     return LayerProfile(
         classes=labels if settings.by_class else np.array(["mixed"]),

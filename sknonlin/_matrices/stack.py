@@ -19,8 +19,8 @@ from sknonlin._running.memory import (
 )
 from sknonlin._running.torch_settings import resolve_device
 
-REMEDY = {
-    "nonnegative": (
+REMEDIES = {
+    "negative": (
         "Negative values in data: {name} holds {value:.3g}. Outputs of a ReLU are "
         "never negative; take the activations after the ReLU, or use "
         "ActivationNonlinearity(compression='pca'), which accepts any sign."
@@ -76,18 +76,36 @@ def working_dtypes(X, float16=torch.float32):
     return torch.float64, returned
 
 
-def check_extremes(low, high, name, *, nonnegative):
-    """Raise a ValueError for NaN, infinite and, where asked, negative entries.
+class NotFiniteError(ValueError):
+    """Values are NaN or infinite."""
 
-    ``low`` and ``high`` are the smallest and the largest entries of some matrices.
+
+def check_extremes(low, high, name, *, nonnegative, remedies=REMEDIES):
+    """Refuse NaN, infinite and, where asked, negative entries.
+
+    Parameters
+    ----------
+    low, high : tensor
+        The smallest and the largest entries of some matrices.
+    name : str
+        What messages call the matrices.
+    nonnegative : bool
+    remedies : dict of str
+        Messages for ``"nan"``, ``"infinity"`` and ``"negative"`` entries.
+
+    Raises
+    ------
+    NotFiniteError
+        For NaN and infinite entries.
+    ValueError
+        For negative ones.
     """
     if torch.isnan(low).any() or torch.isnan(high).any():
-        raise ValueError(REMEDY["nan"].format(name=name))
+        raise NotFiniteError(remedies["nan"].format(name=name))
     if torch.isinf(low).any() or torch.isinf(high).any():
-        raise ValueError(REMEDY["infinity"].format(name=name))
+        raise NotFiniteError(remedies["infinity"].format(name=name))
     if nonnegative and (low < 0).any():
-        value = low.min().item()
-        raise ValueError(REMEDY["nonnegative"].format(name=name, value=value))
+        raise ValueError(remedies["negative"].format(name=name, value=low.min().item()))
 
 
 def extremes(block):

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from sknonlin._memorization.forward_pass import check_activations
 from sknonlin._network.adapters import dtype_name, moved, part_of
-from sknonlin._network.layers import Capture, pass_samples
+from sknonlin._network.layers import NetworkLayers, pass_samples
 from sknonlin._network.layout import Layout
 from sknonlin._running.memory import (
     COPIES,
@@ -23,7 +23,6 @@ from sknonlin._running.memory import (
     in_parts,
     release_pages,
 )
-from sknonlin._running.parallel import Replicas
 
 MAX_FEATURES = 256  # of a feature map, to which its positions are pooled
 ALL_FEATURES = 2**15  # the same over the classes, whose cones all have as many
@@ -203,7 +202,6 @@ class RowStore:
         return array
 
 
-N_LISTED = 2  # samples that the layers are listed with
 MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
 BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
 
@@ -238,20 +236,14 @@ class Block:
 class Reader:
     """What reads blocks of samples: a network, and the features of its layers."""
 
-    replicas: Replicas
+    layers: NetworkLayers
     features: object
-    listed: object
-    n_listed: int
     predict: bool = False
-
-    def capture(self, network):
-        """Access to the network's layers, to be entered."""
-        listed = moved(self.listed, network.device)
-        return Capture(network, self.features.layers, listed, self.n_listed)
 
     def read(self, batches):
         """Read a block, given as (samples, how many) of every pass."""
-        with self.replicas.borrowed() as network, self.capture(network) as capture:
+        with self.layers.capture() as capture:
+            network = capture.network
             n_samples = sum(n for _, n in batches)
             block = Block(keys=np.zeros(n_samples, np.int64))
             predicted = []
@@ -298,19 +290,17 @@ class SampleStream:
 
     def __init__(self, workers, network, X, features, n_samples, extra=0):
         self.workers, self.network, self.X = workers, network, X
-        n_listed = min(N_LISTED, n_samples)
-        self.listed = next(network.batches(X, list(range(n_listed)), n_listed))
-        count = workers.count if workers.in_process else 1
-        self.reader = Reader(None, features, self.listed, n_listed)
-        self.reader.replicas = Replicas(network, count, self.reader.capture)
-        with self.reader.capture(network) as capture:
-            self.n_features = features.n_features(capture, self.listed)
-            self._set_sizes(capture, extra)
+        layers = NetworkLayers(network, features.layers, X, n_samples)
+        layers.replicate(workers.count if workers.in_process else 1)
+        self.reader = Reader(layers, features)
+        with layers.capture() as capture:
+            self.n_features = features.n_features(capture, layers.listed)
+            self._set_sizes(capture, layers.listed, extra)
 
-    def _set_sizes(self, capture, extra):
+    def _set_sizes(self, capture, listed, extra):
         """Find how many samples fit into a pass, and into a block."""
         itemsize = self.network.row_dtype.itemsize
-        leaves = [leaf for leaf in tree_leaves(self.listed) if hasattr(leaf, "nbytes")]
+        leaves = [leaf for leaf in tree_leaves(listed) if hasattr(leaf, "nbytes")]
         input_bytes = sum(leaf.nbytes for leaf in leaves) / capture.n_samples
         n_numbers = 2 * sum(self.n_features.values()) + extra
         self.n_block = affordable(
@@ -320,9 +310,8 @@ class SampleStream:
             most=pass_samples(capture),
         )
         if not self.workers.in_process:
-            self.n_block = min(
-                self.n_block, max(1, int(MOST["sent"] / max(1, input_bytes)))
-            )
+            sent = max(1, int(MOST["sent"] / max(1, input_bytes)))
+            self.n_block = min(self.n_block, sent)
         device = self.network.device
         activation_bytes = COPIES["read activation"] * itemsize
         most = affordable(activation_bytes, "reading", "pass", device=device)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from sknonlin._matrices.products import FLOOR
-from sknonlin._matrices.stack import MatrixStack
+from sknonlin._matrices.stack import MatrixStack, check_extremes
 from sknonlin._running.memory import settle
 
-CHECK = {
+REMEDIES = {
     "nan": (
         "The activations of layer {name!r} contain NaN. Check the input for missing "
         "values, and the network's training for divergence."
@@ -20,42 +20,19 @@ CHECK = {
         "for overflow."
     ),
     "negative": (
-        "The activations of layer {name!r} are negative (down to {low:.3g}), as those of "
-        "GELU, SiLU or LeakyReLU can be; non-negative factorization needs the outputs of a "
-        "ReLU. Name other layers, or use compression='pca' of layer_profile or of a "
+        "The activations of layer {name!r} are negative (down to {value:.3g}), as those "
+        "of GELU, SiLU or LeakyReLU can be; non-negative factorization needs the outputs "
+        "of a ReLU. Name other layers, or use compression='pca' of layer_profile or of a "
         "detector's ActivationNonlinearity, which accepts any sign."
     ),
 }
-
-
 NEARLY_ALL = 0.75  # of the units: components of as high a rank leave next to nothing
 
 
-class NotFiniteError(ValueError):
-    """Activations are NaN or infinite."""
-
-
 def check_activations(name, A, *, nonnegative):
-    """Refuse activations that cannot be compressed, naming their layer.
-
-    Raises
-    ------
-    NotFiniteError
-        For NaN and infinite values.
-    ValueError
-        Where asked, for negative ones.
-    """
-    low, high = (value.item() for value in torch.aminmax(A))
-    problem = None
-    if np.isnan(low) or np.isnan(high):
-        problem = "nan"
-    elif np.isinf(low) or np.isinf(high):
-        problem = "infinity"
-    elif nonnegative and low < 0:
-        problem = "negative"
-    if problem:
-        error = ValueError if problem == "negative" else NotFiniteError
-        raise error(CHECK[problem].format(name=name, low=low))
+    """Refuse activations that cannot be compressed, naming their layer."""
+    low, high = torch.aminmax(A)
+    check_extremes(low, high, name, nonnegative=nonnegative, remedies=REMEDIES)
 
 
 class Pass:

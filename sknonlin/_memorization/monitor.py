@@ -12,7 +12,8 @@ from torch.utils.data import IterableDataset
 
 from sknonlin._factorization.compressions import make_compression
 from sknonlin._matrices.products import FLOOR
-from sknonlin._memorization.forward_pass import NotFiniteError, Pass, PassSettings
+from sknonlin._matrices.stack import NotFiniteError
+from sknonlin._memorization.forward_pass import Pass, PassSettings
 from sknonlin._network.adapters import Network, as_network, check_labels
 from sknonlin._network.layers import N_LISTED, Capture, pass_samples
 from sknonlin._running.torch_settings import random_states_kept

@@ -1,7 +1,7 @@
 """The forward passes that a profile is made of, and what workers do with one."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,10 +10,9 @@ from sklearn.utils import gen_even_slices
 from sknonlin._factorization.compressions import rows_that_fit
 from sknonlin._memorization.forward_pass import Pass
 from sknonlin._network.adapters import moved, part_of
-from sknonlin._network.layers import Capture, pass_samples
+from sknonlin._network.layers import pass_samples
 from sknonlin._network.layout import Layout
 from sknonlin._running.memory import COPIES, MOST, affordable, in_parts, within
-from sknonlin._running.parallel import Replicas
 
 TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
 
@@ -139,50 +138,21 @@ def make_tasks(capture, batches, n_workers, *, cumulative):
 
 
 @dataclass
-class LayerCurves:
-    """Curves of one layer on the batches of a pass.
-
-    Attributes
-    ----------
-    position : int
-        Of the layer's call in the network.
-    errors : ndarray of shape (n_batches, n_ranks)
-    accuracies : ndarray of shape (n_batches, n_ranks)
-    """
-
-    position: int
-    errors: np.ndarray
-    accuracies: np.ndarray
-
-
-@dataclass
 class PassMeasurer:
     """What measures a pass: a network's layers, and how they are compressed.
 
     Parameters
     ----------
-    layers : "relu" or list of str
-    listed : nested tensors
-        A few samples to list the layers with.
-    n_listed : int
-        How many they are.
+    layers : NetworkLayers
     settings : PassSettings
     cumulative, replay : bool
         As in :func:`sknonlin.layer_profile`.
     """
 
     layers: object
-    listed: object
-    n_listed: int
     settings: object
     cumulative: bool
     replay: bool
-    replicas: Replicas = field(init=False)
-
-    def replicate(self, network, workers, n_tasks):
-        """Take the network to measure, for as many threads as will run it."""
-        count = min(workers.count, n_tasks) if workers.in_process else 1
-        self.replicas = Replicas(network, count, self.capture)
 
     def measure(self, workers, capture, X, codes, batches):
         """Measure batches in the passes and groups of layers that there is memory for.
@@ -206,7 +176,7 @@ class PassMeasurer:
         """
         network = capture.network
         tasks = make_tasks(capture, batches, workers.count, cumulative=self.cumulative)
-        self.replicate(network, workers, len(tasks))
+        self.layers.replicate(min(workers.count, len(tasks)) if workers.in_process else 1)
         shared = workers.share(self)
 
         def items():
@@ -215,48 +185,51 @@ class PassMeasurer:
                 yield shared, samples, codes[index].reshape(len(places), -1), skip
 
         results = workers.map(measure_pass, items(), "passes", len(tasks))
-        curves = Curves(len(batches), len(batches[0]), len(self.settings.ranks))
+        shape = len(batches), len(batches[0])
+        accuracy = np.full(shape, np.nan)
+        positions, curves = {}, {}
         for (places, _, _), result in zip(tasks, results, strict=True):
-            for part, accuracy, by_layer in result:
-                curves.add(places[part], accuracy, by_layer)
-        return curves.results()
-
-    def capture(self, network, skip=()):
-        """Access to the network's layers, to be entered."""
-        layers = self.layers
-        if not isinstance(layers, str):
-            layers = [name for name in layers if name not in skip]
-        listed = moved(self.listed, network.device)
-        return Capture(network, layers, listed, self.n_listed, skip)
+            for part, own_accuracy, own_positions, own_curves in result:
+                at = tuple(np.transpose(places[part]))  # classes, numbers of batches
+                accuracy[at] = own_accuracy
+                positions |= own_positions
+                for name, values in own_curves.items():
+                    empty = np.full((*shape, *values.shape[1:]), np.nan)
+                    curves.setdefault(name, empty)[at] = values
+        names = sorted(positions, key=positions.get)
+        values = np.stack([curves[name] for name in names])
+        return {
+            "layer_names": names,
+            "batch_errors": values[..., 0],
+            "batch_accuracies": values[..., 1],
+            "batch_accuracy": accuracy,
+        }
 
     def __call__(self, samples, codes, skip):
-        """Accuracies of the batches, and :class:`LayerCurves` by layer."""
-        with self.replicas.borrowed() as network, self.capture(network, skip) as capture:
-            samples = moved(samples, network.device)
-            with within("profile", "learning"):
-                one_pass = Pass(capture, samples, codes, self.settings)
-                return one_pass.accuracy, self._curves(one_pass)
+        """Measure the batches of a pass.
 
-    def _curves(self, one_pass):
-        positions = {
-            name: one_pass.tape.layers[name].position for name in one_pass.matrices
-        }
-        shape = len(one_pass.codes), len(self.settings.ranks)
-        curves = {
-            name: LayerCurves(position, np.full(shape, np.nan), np.full(shape, np.nan))
-            for name, position in positions.items()
-        }
-        if self.cumulative:
-            for i in range(shape[1]):
-                for name, errors, accuracy in one_pass.cumulate(i):
-                    curves[name].errors[:, i] = errors
-                    curves[name].accuracies[:, i] = accuracy
-            return curves
-        for name, own in curves.items():
-            own.errors[:] = one_pass.errors[name]
-            if self.replay:
-                own.accuracies[:] = one_pass.accuracies(name)
-        return curves
+        Returns
+        -------
+        accuracy : ndarray of shape (n_batches,)
+        positions : dict of str to int
+            Of the layers' calls in the network.
+        curves : dict of str to ndarray of shape (n_batches, n_ranks, 2)
+            Errors and accuracies of the layers.
+        """
+        with self.layers.capture(skip) as capture, within("profile", "learning"):
+            samples = moved(samples, capture.network.device)
+            one_pass = Pass(capture, samples, codes, self.settings)
+            shape = len(codes), len(self.settings.ranks), 2
+            curves = {name: np.full(shape, np.nan) for name in one_pass.matrices}
+            for i in range(shape[1]) if self.cumulative else ():
+                for name, *values in one_pass.cumulate(i):
+                    curves[name][:, i] = np.transpose(values)
+            for name, own in {} if self.cumulative else curves.items():
+                own[..., 0] = one_pass.errors[name]
+                if self.replay:
+                    own[..., 1] = one_pass.accuracies(name)
+            positions = {name: one_pass.tape.layers[name].position for name in curves}
+            return one_pass.accuracy, positions, curves
 
 
 def measure_pass(measurer, samples, codes, skip):
@@ -266,8 +239,8 @@ def measure_pass(measurer, samples, codes, skip):
 
     Returns
     -------
-    parts : list of (slice, ndarray, dict)
-        Some of the batches, their accuracies, and their curves by layer.
+    parts : list of tuples
+        Some of the batches, a slice, and what is measured on them.
     """
     parts = []
 
@@ -279,34 +252,3 @@ def measure_pass(measurer, samples, codes, skip):
 
     in_parts(measure, len(codes), len(codes))
     return parts
-
-
-class Curves:
-    """The curves of all layers, filled in pass by pass."""
-
-    def __init__(self, n_classes, n_batches, n_ranks):
-        self.shape = (n_classes, n_batches, n_ranks)
-        self.accuracy = np.full(self.shape[:2], np.nan)
-        self.errors, self.accuracies = {}, {}
-        self.positions = {}
-
-    def add(self, places, accuracy, layers):
-        """Add the curves of a pass, whose batches are at these places."""
-        at = tuple(np.transpose(places))  # classes, numbers of batches
-        self.accuracy[at] = accuracy
-        for name, curves in layers.items():
-            self.positions.setdefault(name, curves.position)
-            self.errors.setdefault(name, np.full(self.shape, np.nan))[at] = curves.errors
-            self.accuracies.setdefault(name, np.full(self.shape, np.nan))[at] = (
-                curves.accuracies
-            )
-
-    def results(self):
-        """Return what a :class:`LayerProfile` takes, layers in the order of calls."""
-        names = sorted(self.positions, key=self.positions.get)
-        return {
-            "layer_names": names,
-            "batch_errors": np.stack([self.errors[name] for name in names]),
-            "batch_accuracies": np.stack([self.accuracies[name] for name in names]),
-            "batch_accuracy": self.accuracy,
-        }

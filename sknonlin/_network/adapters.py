@@ -444,13 +444,9 @@ def first_tensor(output):
 
 def cast(batch, dtype):
     """Cast the floating-point tensors of a batch."""
-    if isinstance(batch, Mapping):
-        return {key: cast(value, dtype) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return [cast(value, dtype) for value in batch]
-    if isinstance(batch, torch.Tensor) and batch.is_floating_point():
-        return batch.to(dtype)
-    return batch
+    return tree_map_only(
+        torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, batch
+    )
 
 
 @contextmanager

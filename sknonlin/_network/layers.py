@@ -13,10 +13,11 @@ from numbers import Real
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from sknonlin._network.adapters import first_run
+from sknonlin._network.adapters import first_run, moved
 from sknonlin._network.layout import Layout, UnitAxes
 from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._running.memory import MOST
+from sknonlin._running.parallel import Replicas
 from sknonlin._running.torch_settings import (
     full_precision,
     operation_by_operation,
@@ -197,6 +198,45 @@ class Capture:
                 raise
             layer.resumable = False
             return self._run(batch, (tape, layer, value), record)
+
+
+class NetworkLayers:
+    """Access to the layers of a network for as many threads as look at them.
+
+    Parameters
+    ----------
+    network : Network
+    layers : "relu" or list of str
+        As of :class:`Capture`.
+    X : nested arrays or Dataset
+        Samples, of which a few list the layers.
+    n_samples : int
+        How many there are.
+    """
+
+    def __init__(self, network, layers, X, n_samples):
+        self.layers = layers
+        self.n_listed = min(N_LISTED, n_samples)
+        self.listed = next(network.batches(X, list(range(self.n_listed)), self.n_listed))
+        self.replicas = Replicas(network, 1, self.captured)
+
+    def replicate(self, count):
+        """Copy the network, for as many threads as will run it."""
+        self.replicas = Replicas(self.replicas.network, count, self.captured)
+
+    def captured(self, network, skip=()):
+        """Access to the layers of one copy of the network, to be entered."""
+        layers = self.layers
+        if not isinstance(layers, str):
+            layers = [name for name in layers if name not in skip]
+        listed = moved(self.listed, network.device)
+        return Capture(network, layers, listed, self.n_listed, skip)
+
+    @contextmanager
+    def capture(self, skip=()):
+        """Access to the layers of a copy that no other thread runs meanwhile."""
+        with self.replicas.borrowed() as network, self.captured(network, skip) as capture:
+            yield capture
 
 
 def no_relu_message(modules):
