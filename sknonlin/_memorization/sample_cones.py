@@ -368,25 +368,30 @@ class SampleCones:
     def score(self, network, X, n_samples, codes=None, *, n_jobs=None, verbose=0):
         """Score samples for their labels, or for what the network predicts.
 
-        Yields
-        ------
-        place : slice
-            Of some samples.
+        Returns
+        -------
         scores : SampleScores
-            Theirs.
         """
+        n_layers = len(self.cones)
+        result = SampleScores(
+            np.empty((n_samples, n_layers), np.float32),
+            np.empty(n_samples, np.float32),
+            np.empty(n_samples, np.int64),
+        )
+        extra = 3 * self.n_classes + 2 * n_layers
         with Workers(n_jobs, verbose) as workers:
-            extra = 3 * self.n_classes + 2 * len(self.cones)
-            stream = SampleStream(
-                workers, network, X, self.features, n_samples, extra=extra
-            )
-            yield from stream.run(
+            stream = SampleStream(workers, network, X, self.features, n_samples, extra)
+            for place, scores in stream.run(
                 np.arange(n_samples),
                 self.score_block,
                 codes,
                 predict=codes is None,
                 description="samples",
-            )
+            ):
+                result.contrast[place] = scores.contrast
+                result.score[place] = scores.score
+                result.suggested[place] = scores.suggested
+        return result
 
     def score_block(self, block, codes):
         """Score the samples of a block."""
