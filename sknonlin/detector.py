@@ -24,19 +24,10 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skorch import NeuralNet
 from skorch.dataset import get_len
 
+from sknonlin._memorization import training
 from sknonlin._memorization.activation_rows import INPUT
 from sknonlin._memorization.label_scores import auto_threshold
 from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones
-from sknonlin._memorization.training import (
-    check_classes,
-    check_estimator_kind,
-    check_owners,
-    trained,
-    validate_samples,
-    warn_of_few_samples,
-    warn_of_misfit,
-    wraps,
-)
 from sknonlin._network.adapters import as_arrays, as_network, check_labels
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._running.validation import check_ranks, positions, undone_on_error
@@ -219,7 +210,7 @@ class MemorizationDetector(
     # Input ------------------------------------------------------------------------
 
     def _validate(self, X, y="no_validation", *, reset=False):
-        return validate_samples(self, X, y, reset=reset)
+        return training.validate_samples(self, X, y, reset=reset)
 
     def _codes(self, y):
         """Position of every label in ``classes_``."""
@@ -264,22 +255,22 @@ class MemorizationDetector(
             skorch net's module is an object that is trained already.
         """
         self._validate_params()
-        check_estimator_kind(self.estimator)
+        training.check_estimator_kind(self.estimator)
         _raise_for_params(params, self, "fit")
         with undone_on_error(self), limited(self.working_memory):
             X, y = self._validate(X, y, reset=True)
             codes = self._train(X, y, params)
             self._measure(X, y, codes)
-        warn_of_few_samples(self.classes_, codes)
-        warn_of_misfit(self.profile_)
+        training.warn_of_few_samples(self.classes_, codes)
+        training.warn_of_misfit(self.profile_)
         return self
 
     def _train(self, X, y, params):
         """Set the network, trained or as it is, and return the labels' codes."""
-        check_classes(self, y)
+        training.check_classes(self, y)
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         routed = process_routing(self, "fit", **params).get("estimator", {})
-        self.estimator_, self.classes_ = trained(
+        self.estimator_, self.classes_ = training.trained(
             self, X, y, self._seed, routed.get("fit", {})
         )
         return self._codes(y)
@@ -551,7 +542,7 @@ class MemorizationDetector(
         ValueError
             If they are of a network or template that is None.
         """
-        check_owners(self, params)
+        training.check_owners(self, params)
         return super().set_params(**params)
 
     def get_metadata_routing(self):
@@ -571,6 +562,6 @@ class MemorizationDetector(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = wraps(self.estimator, NeuralNet)
+        tags.input_tags.three_d_array = training.wraps(self.estimator, NeuralNet)
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -19,15 +19,7 @@ from sknonlin._matrices.stack import (
     stack_numbers,
     working_dtypes,
 )
-from sknonlin._running.memory import (
-    COPIES,
-    MOST,
-    affordable,
-    file_mapping,
-    in_parts,
-    limited,
-    release_pages,
-)
+from sknonlin._running import memory
 from sknonlin._running.parallel import Workers
 from sknonlin._running.torch_settings import in_full_precision
 
@@ -93,8 +85,8 @@ class RowResiduals:
     def cone_numbers(self):
         """Numbers that are made of a cone to hold rows against it."""
         k, q = self.components[-1].shape[1:]
-        gram_numbers = COPIES["Gram matrix of cones"] * k**2
-        return COPIES["components of cones"] * k * q + gram_numbers
+        gram_numbers = memory.COPIES["Gram matrix of cones"] * k**2
+        return memory.COPIES["components of cones"] * k * q + gram_numbers
 
     def width(self, codes=None):
         """Numbers that are computed from a row, see :meth:`MatrixStack.step`.
@@ -102,16 +94,16 @@ class RowResiduals:
         With ``codes``, a row is held against one cone only.
         """
         n_cones = self.n_cones if codes is None else 1
-        curves = 2 * n_cones * len(self.components) // COPIES["chunk width"]
+        curves = 2 * n_cones * len(self.components) // memory.COPIES["chunk width"]
         return max(curves, *(H.shape[1] for H in self.components))
 
     def residuals(self, X):
         """Residuals (m, n_cones, n_ranks) of rows of norm 1 to all cones."""
         residuals = X.new_empty(len(X), self.n_cones, len(self.components))
         k = self.components[-1].shape[1]
-        n_weights = COPIES["chunk width"] * len(X) * k
+        n_weights = memory.COPIES["chunk width"] * len(X) * k
         n_numbers = 2 * X.numel() + n_weights + self.cone_numbers
-        step = affordable(
+        step = memory.affordable(
             n_numbers * X.itemsize,
             "rows",
             "stack",
@@ -200,7 +192,7 @@ def compute_rows(task, X, codes=None):
         check_extremes(*extremes(block), stack.name, nonnegative=nonnegative)
         result[rows] = task(block[0], None if codes is None else codes[rows])
 
-    in_parts(compute, stack.n, stack.step(task.width(codes)))
+    memory.in_parts(compute, stack.n, stack.step(task.width(codes)))
     return stack.restore(result, lead=False)
 
 
@@ -208,10 +200,10 @@ def copied(X):
     """Copy of some rows that holds nothing else, to send it to another process."""
     if isinstance(X, torch.Tensor):
         return X.clone()
-    if file_mapping(X) is None or sparse.issparse(X):
+    if memory.file_mapping(X) is None or sparse.issparse(X):
         return X
     rows = np.array(X)
-    release_pages(X)
+    memory.release_pages(X)
     return rows
 
 
@@ -223,9 +215,10 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
         step = min(stack.step(task.width(codes)), -(-n // workers.count))
         if not workers.in_process:
             row_bytes = stack.q * stack.dtype.itemsize
-            step = min(step, affordable(row_bytes, most=MOST["sent"] // row_bytes))
+            most = memory.MOST["sent"] // row_bytes
+            step = min(step, memory.affordable(row_bytes, most=most))
         order = None
-        if codes is not None and step < n and file_mapping(X) is None:
+        if codes is not None and step < n and memory.file_mapping(X) is None:
             # Class by class, because every class in a chunk costs some small products.
             order = np.argsort(codes, kind="stable")
         parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
@@ -257,11 +250,11 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
 
 
 @in_full_precision
-def compute_block(block, codes, task, memory, shape):
+def compute_block(block, codes, task, working_memory, shape):
     """Results for the rows of one block."""
     if block.shape[0] == 0:
         return np.empty((0, *shape), working_dtypes(block, torch.float64)[1])
-    with limited(memory):
+    with memory.limited(working_memory):
         return compute_rows(task, block, codes)
 
 
@@ -287,6 +280,6 @@ def map_blocks(task, X, codes=None):
         dtype=dtype,
         meta=np.empty((0,) * len(axes), dtype=dtype),
         task=delayed(task, traverse=False),
-        memory=get_config()["working_memory"],
+        working_memory=get_config()["working_memory"],
         shape=shape,
     )

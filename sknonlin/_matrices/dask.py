@@ -71,14 +71,14 @@ def nested(function, *results):
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
-def answer_block(block, pieces, function, combine, arguments, device, memory):
+def answer_block(block, pieces, function, combine, arguments, device, working_memory):
     """Results for the rows of one block, by the number of the matrix.
 
     ``pieces`` are the numbers of matrices, with their rows of the block (None: all).
     Without a function, they are these rows.
     """
     results = {}
-    with limited(memory), full_precision():
+    with limited(working_memory), full_precision():
         for number, rows in pieces:
             chosen = None if rows is None else rows[None]
             stack = activation_stack(block, device, index=chosen)

@@ -9,14 +9,7 @@ from scipy import sparse
 from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
-from sknonlin._running.memory import (
-    COPIES,
-    MOST,
-    affordable,
-    file_mapping,
-    in_parts,
-    release_pages,
-)
+from sknonlin._running import memory
 from sknonlin._running.torch_settings import resolve_device
 
 REMEDIES = {
@@ -34,7 +27,7 @@ REMEDIES = {
 
 def stack_elements(device):
     """Most numbers in a stack of several matrices that are solved together."""
-    return MOST["stack" if device.type == "cpu" else "chunk"]
+    return memory.MOST["stack" if device.type == "cpu" else "chunk"]
 
 
 def check_device_dtype(device, dtype, name="X"):
@@ -120,13 +113,13 @@ def merge_extremes(first, second):
 
 def gather(X, index):
     """Rows of a matrix, copied; from a memory map, a few at a time."""
-    if file_mapping(X) is None:
+    if memory.file_mapping(X) is None:
         return X[torch.from_numpy(index).to(X.device) if torch.is_tensor(X) else index]
     rows = np.empty((len(index), X.shape[1]), dtype=X.dtype)
-    for start in range(0, len(index), MOST["mapped rows"]):
-        part = slice(start, start + MOST["mapped rows"])
+    for start in range(0, len(index), memory.MOST["mapped rows"]):
+        part = slice(start, start + memory.MOST["mapped rows"])
         rows[part] = X[index[part]]
-        release_pages(X)
+        memory.release_pages(X)
     return rows
 
 
@@ -204,11 +197,11 @@ class MatrixStack:
     def _to_torch(self, block):
         if not self._is_torch:
             numpy_dtype = np.float32 if self.dtype == torch.float32 else np.float64
-            if file_mapping(block) is None:
+            if memory.file_mapping(block) is None:
                 block = np.require(block, dtype=numpy_dtype, requirements=("C", "W"))
             else:  # copied, so that its pages can be given back
                 mapped, block = block, np.array(block, dtype=numpy_dtype, order="C")
-                release_pages(mapped)
+                memory.release_pages(mapped)
             block = torch.from_numpy(block)
         block = block.to(self.dtype)
         if self.device.type == "cuda" and block.device.type == "cpu":
@@ -245,18 +238,24 @@ class MatrixStack:
 
     def most_together(self, matrix_bytes):
         """How many matrices of a size are learned from fastest together."""
-        return MOST["learned"] // matrix_bytes if self.device.type == "cpu" else math.inf
+        return (
+            memory.MOST["learned"] // matrix_bytes
+            if self.device.type == "cpu"
+            else math.inf
+        )
 
     def step(self, width=0):
         """Rows of a chunk whose blocks stay below the numbers of a chunk.
 
         ``width`` is that of what is computed from a row, besides what is as wide as it.
         """
-        numbers = COPIES["chunk row"] * self.q + COPIES["chunk width"] * width
+        numbers = memory.COPIES["chunk row"] * self.q + memory.COPIES["chunk width"] * width
         row_bytes = self.dtype.itemsize * numbers
-        most = max(1, MOST["chunk"] // (self.n_matrices * max(self.q, width)))
+        most = max(1, memory.MOST["chunk"] // (self.n_matrices * max(self.q, width)))
         stack_bytes = self.n_matrices * row_bytes
-        return affordable(stack_bytes, "rows", "chunk", most=most, device=self.device)
+        return memory.affordable(
+            stack_bytes, "rows", "chunk", most=most, device=self.device
+        )
 
     def fold(self, function, combine, arguments=(), width=0, description="rows"):
         """Reduce all rows, chunk by chunk.
@@ -284,7 +283,7 @@ class MatrixStack:
         step = self.step(width)
         hidden = not self.verbose or step >= self.n
         with tqdm(desc=description, total=self.n, leave=False, disable=hidden) as bar:
-            in_parts(add, self.n, step)
+            memory.in_parts(add, self.n, step)
         return results[0]
 
     def check_values(self, *, nonnegative):
@@ -342,7 +341,7 @@ def stack_numbers(itemsize, device, held="cpu"):
         Where the rows are brought together.
     """
     most = stack_elements(device)
-    return affordable(itemsize, "learning", "stack", most=most, device=held)
+    return memory.affordable(itemsize, "learning", "stack", most=most, device=held)
 
 
 def class_groups(sizes, n_features, max_rows, most, n_groups=1, extra=0):

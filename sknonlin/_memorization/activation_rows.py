@@ -14,15 +14,7 @@ from sknonlin._memorization.forward_pass import check_activations
 from sknonlin._network.adapters import dtype_name, moved, part_of
 from sknonlin._network.layers import NetworkLayers, pass_samples
 from sknonlin._network.layout import Layout
-from sknonlin._running.memory import (
-    COPIES,
-    MOST,
-    SHARES,
-    affordable,
-    free_bytes,
-    in_parts,
-    release_pages,
-)
+from sknonlin._running import memory
 
 MAX_FEATURES = 256  # of a feature map, to which its positions are pooled
 ALL_FEATURES = 2**15  # the same over the classes, whose cones all have as many
@@ -170,7 +162,7 @@ class RowStore:
         self.n_rows = n_rows
         self.dtype = np.dtype(dtype_name(dtype))
         n_bytes = n_rows * n_numbers * self.dtype.itemsize
-        self.spills = n_bytes > SHARES["reading"]["store"] * free_bytes("cpu")
+        self.spills = n_bytes > memory.SHARES["reading"]["store"] * memory.free_bytes("cpu")
         self.rows = {}
 
     def __enter__(self):
@@ -188,7 +180,7 @@ class RowStore:
             if name not in self.rows:
                 self.rows[name] = self._empty(A.shape[1])
             self.rows[name][place] = A.cpu()
-            release_pages(self.rows[name])
+            memory.release_pages(self.rows[name])
 
     def _empty(self, n_features):
         shape = self.n_rows, n_features
@@ -198,7 +190,7 @@ class RowStore:
         array = np.lib.format.open_memmap(path, "w+", self.dtype, shape)
         for start in range(0, self.n_rows, 1000):
             array[start : start + 1000] = np.nan
-        release_pages(array)
+        memory.release_pages(array)
         return array
 
 
@@ -259,7 +251,7 @@ class Reader:
                     if self.predict:
                         predicted.append(network.codes(output).cpu().numpy())
 
-                in_parts(read_part, n, n)
+                memory.in_parts(read_part, n, n)
                 start += n
         if self.predict:
             block.predicted = np.concatenate(predicted)
@@ -303,21 +295,21 @@ class SampleStream:
         leaves = [leaf for leaf in tree_leaves(listed) if hasattr(leaf, "nbytes")]
         input_bytes = sum(leaf.nbytes for leaf in leaves) / capture.n_samples
         n_numbers = 2 * sum(self.n_features.values()) + extra
-        self.n_block = affordable(
-            COPIES["waiting block"] * input_bytes + itemsize * n_numbers,
+        self.n_block = memory.affordable(
+            memory.COPIES["waiting block"] * input_bytes + itemsize * n_numbers,
             "reading",
             "block",
             most=pass_samples(capture),
         )
         if not self.workers.in_process:
-            sent = max(1, int(MOST["sent"] / max(1, input_bytes)))
+            sent = max(1, int(memory.MOST["sent"] / max(1, input_bytes)))
             self.n_block = min(self.n_block, sent)
         device = self.network.device
-        activation_bytes = COPIES["read activation"] * itemsize
-        most = affordable(activation_bytes, "reading", "pass", device=device)
+        activation_bytes = memory.COPIES["read activation"] * itemsize
+        most = memory.affordable(activation_bytes, "reading", "pass", device=device)
         self.n_pass = pass_samples(capture, most)
         if device.type == "cpu":
-            cached = max(MIN_PASS, pass_samples(capture, MOST["cached pass"]))
+            cached = max(MIN_PASS, pass_samples(capture, memory.MOST["cached pass"]))
             self.n_pass = min(self.n_pass, cached)
 
     def _sizes(self, n_samples):

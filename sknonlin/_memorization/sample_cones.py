@@ -21,14 +21,7 @@ from sknonlin._matrices.stack import (
 )
 from sknonlin._memorization.activation_rows import RowStore, SampleFeatures, SampleStream
 from sknonlin._memorization.label_scores import fitting, layer_weights
-from sknonlin._running.memory import (
-    COPIES,
-    MOST,
-    affordable,
-    in_parts,
-    release_pages,
-    within,
-)
+from sknonlin._running import memory
 from sknonlin._running.parallel import Workers
 from sknonlin._running.torch_settings import resolve_device
 
@@ -64,11 +57,11 @@ class ClassCones:
         device = resolve_device(self.device, X)
         n_classes, n_components = self.components[-1].shape[1:3]
         n_weights = n_classes * n_components
-        step = affordable(
-            COPIES["weight"] * n_weights * X.dtype.itemsize,
+        step = memory.affordable(
+            memory.COPIES["weight"] * n_weights * X.dtype.itemsize,
             "scoring",
             "weights",
-            most=max(1, MOST["chunk"] // (4 * n_weights)),
+            most=max(1, memory.MOST["chunk"] // (4 * n_weights)),
             device=device,
         )
         for fold in np.unique(folds):
@@ -81,7 +74,7 @@ class ClassCones:
                 place = index[part].to(X.device)
                 use(place, self._areas(X[place].to(device), cones))
 
-            in_parts(compare_part, len(index), step)
+            memory.in_parts(compare_part, len(index), step)
 
     def _areas(self, X, cones):
         # Whole tiles, in which a row's products do not depend on its place.
@@ -157,7 +150,7 @@ class FoldLearner:
             contrasts[place] = contrast(areas, codes[place]).cpu()
 
         cones.compare(X, np.searchsorted(chosen, self.folds[scored]), use)
-        release_pages(A)
+        memory.release_pages(A)
         return components, scored, contrasts.numpy()
 
     def _components(self, A, chosen):
@@ -318,7 +311,7 @@ class SampleCones:
                     keys[place] = own
                 self.folds = Folds(keys, codes)
                 rows = self.features.note_signs(store.rows)
-                with within("cones", "learning"):
+                with memory.within("cones", "learning"):
                     return self._learn_rounds(workers, rows, codes, keys)
 
     def _learn_rounds(self, workers, rows, codes, keys):
@@ -421,5 +414,5 @@ class SampleCones:
         order = np.random.default_rng(self.random_state).permutation(len(codes))
         order = order[np.argsort(codes[order], kind="stable")]
         counts = np.bincount(codes)
-        within = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.sort(order[within < min(share, SAMPLES_PER_CLASS)])
+        place = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.sort(order[place < min(share, SAMPLES_PER_CLASS)])

@@ -18,12 +18,7 @@ from sknonlin._network.layout import Layout, UnitAxes
 from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._running.memory import MOST
 from sknonlin._running.parallel import Replicas
-from sknonlin._running.torch_settings import (
-    full_precision,
-    operation_by_operation,
-    random_state_kept,
-    uncompiled,
-)
+from sknonlin._running.torch_settings import plain_operations
 
 KINDS = {
     "relu": "relu",
@@ -107,7 +102,7 @@ class Capture:
         ]
         try:
             module.eval()
-            with random_state_kept, uncompiled, operation_by_operation, full_precision():
+            with plain_operations():
                 yield
         finally:
             for m, training in modes:

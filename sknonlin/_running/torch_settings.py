@@ -152,3 +152,10 @@ def random_states_kept():
     finally:
         random.setstate(python)
         shared.set_state(numpy)
+
+
+@contextmanager
+def plain_operations():
+    """Run networks operation by operation, exactly, and without drawing numbers."""
+    with random_state_kept, uncompiled, operation_by_operation, full_precision():
+        yield

@@ -7,16 +7,7 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from sknonlin.curves import area_under_curve
-from sknonlin.inspection._drawing import (
-    CURVES,
-    axes_for,
-    check_profile,
-    curves_of,
-    draw_curves,
-    draw_legend,
-    has_curve,
-    unit_interval,
-)
+from sknonlin.inspection import _drawing
 
 #: What the y axis says, by the curve whose areas are drawn.
 AREAS = {
@@ -182,10 +173,10 @@ class LayerProfileDisplay:
         profiles = named_profiles(profile, name)
         areas = {}
         for own, each in profiles.items():
-            check_profile(each, "For a detector, use from_estimator.")
+            _drawing.check_profile(each, "For a detector, use from_estimator.")
             for one in curves_to_draw(each, curve):
-                label = line_name(own, CURVES[one], both=curve == "both")
-                areas[label] = area_under_curve(each.ranks, curves_of(each, one))
+                label = line_name(own, _drawing.CURVES[one], both=curve == "both")
+                areas[label] = area_under_curve(each.ranks, _drawing.curves_of(each, one))
         return cls(
             layer_names=common_names([p.layer_names for p in profiles.values()]),
             areas=padded(list(areas.values())),
@@ -219,10 +210,10 @@ class LayerProfileDisplay:
             If there are not as many names as lines, or ``band`` is not as it should be.
         """
         names = self._names(name)
-        ax = axes_for(self, ax)
+        ax = _drawing.axes_for(self, ax)
         self.lines_, self.bands_ = [], []
         for label, areas in zip(names, self.areas, strict=True):
-            line, fill = draw_curves(
+            line, fill = _drawing.draw_curves(
                 ax,
                 np.arange(len(areas)),
                 areas.T,
@@ -267,9 +258,9 @@ class LayerProfileDisplay:
         if ax.get_ylabel() not in ("", ylabel):
             ylabel = AREAS["both"]
         ax.set(xlabel="layer", ylabel=ylabel)
-        unit_interval(ax)
+        _drawing.unit_interval(ax)
         # The bands of accuracies can fill the axes, and leave no place within.
-        draw_legend(ax, above=ylabel != AREAS["error"])
+        _drawing.draw_legend(ax, above=ylabel != AREAS["error"])
 
 
 def named_profiles(profile, name):
@@ -300,7 +291,7 @@ def curves_to_draw(profile, curve):
     """Names of the curves to draw; of both, those that the profile has."""
     if curve != "both":
         return [curve]
-    return [each for each in CURVES if has_curve(profile, each)]
+    return [each for each in _drawing.CURVES if _drawing.has_curve(profile, each)]
 
 
 def line_name(name, curve, *, both):

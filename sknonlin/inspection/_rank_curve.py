@@ -7,21 +7,11 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from sknonlin.curves import area_under_curve, mean_of_known
-from sknonlin.inspection._drawing import (
-    CURVES,
-    axes_for,
-    check_profile,
-    curves_of,
-    draw_curves,
-    draw_legend,
-    shade_label,
-    unit_interval,
-    whole_number_ticks,
-)
+from sknonlin.inspection import _drawing
 
 CONSTRAINTS = {
     "layer": [str, Integral, None],
-    "curve": [StrOptions(set(CURVES))],
+    "curve": [StrOptions(set(_drawing.CURVES))],
     "over": [StrOptions({"classes", "batches"}), None],
     "name": [str, None],
 }
@@ -191,7 +181,7 @@ class RankCurveDisplay:
         ValueError
             If it has no such layer or curve.
         """
-        check_profile(profile, "For an estimator, use from_estimator.")
+        _drawing.check_profile(profile, "For an estimator, use from_estimator.")
         names = profile.layer_names
         position = layer_position(names, layer)
         last = f"layer {names[-1]}, the last of {len(names)}"
@@ -199,7 +189,7 @@ class RankCurveDisplay:
             over = "classes" if len(profile.classes) > 1 else "batches"
         return cls(
             ranks=profile.ranks,
-            curves=curves_of(profile, curve, over)[position],
+            curves=_drawing.curves_of(profile, curve, over)[position],
             curve=curve,
             over=over,
             name=f"layer {names[position]}" if name is None else name,
@@ -244,12 +234,12 @@ class RankCurveDisplay:
             If ``band`` is not as it should be.
         """
         is_new = ax is None
-        ax = axes_for(self, ax)
+        ax = _drawing.axes_for(self, ax)
         if is_new and self.title is not None:
             ax.set_title(self.title)
         name = self.name if name is None else name
         area = f"area {self.area:.3f}"
-        self.line_, self.band_ = draw_curves(
+        self.line_, self.band_ = _drawing.draw_curves(
             ax,
             self.ranks,
             self.curves,
@@ -260,14 +250,14 @@ class RankCurveDisplay:
             band_kw=band_kw,
         )
         self.fill_ = self._shade(fill_kw) if fill else None
-        whole_number_ticks(ax)
-        unit_interval(ax)
-        ax.set(xlabel="rank", ylabel=CURVES[self.curve])
-        draw_legend(ax)
+        _drawing.whole_number_ticks(ax)
+        _drawing.unit_interval(ax)
+        ax.set(xlabel="rank", ylabel=_drawing.CURVES[self.curve])
+        _drawing.draw_legend(ax)
         return self
 
     def _shade(self, fill_kw):
-        label = shade_label(self.line_.get_label())
+        label = _drawing.shade_label(self.line_.get_label())
         # Grey, not to be taken for a band.
         settings = {"color": "0.5", "alpha": 0.2, "linewidth": 0, "label": label}
         heights = mean_of_known(self.curves, 0)

@@ -10,13 +10,7 @@ from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from sknonlin.inspection._drawing import (
-    axes_for,
-    draw_legend,
-    next_style,
-    unit_interval,
-    whole_number_ticks,
-)
+from sknonlin.inspection import _drawing
 
 
 def net_of(estimator):
@@ -301,7 +295,7 @@ class TrainingDisplay:
         display : TrainingDisplay
             Itself.
         """
-        ax = axes_for(self, ax)
+        ax = _drawing.axes_for(self, ax)
         name = self.name if name is None else name
         at_right = {m for m, values in self._metrics.items() if beyond_shares(m, values)}
         self.twin_ax_ = right_axes(ax) if at_right else None
@@ -325,7 +319,7 @@ class TrainingDisplay:
 
     def _draw(self, ax, values, label, settings):
         known = ~np.isnan(values)
-        style = next_style(*with_twins(self.ax_)) | {"label": label} | settings
+        style = _drawing.next_style(*with_twins(self.ax_)) | {"label": label} | settings
         n_known = int(known.sum())
         every = 1 if n_known <= ALL_MARKED else n_known // N_MARKERS
         (line,) = ax.plot(self.epochs[known], values[known], markevery=every, **style)
@@ -343,8 +337,8 @@ class TrainingDisplay:
 
     def _label_axes(self, at_right):
         ax, twin = self.ax_, self.twin_ax_
-        whole_number_ticks(ax)
-        unit_interval(ax)
+        _drawing.whole_number_ticks(ax)
+        _drawing.unit_interval(ax)
         ax.set_xlabel("epoch")
         at_left = [metric for metric in self._metrics if metric not in at_right]
         ax.set_ylabel(joined(ax.get_ylabel(), [SCORE, *at_left]))
@@ -354,7 +348,7 @@ class TrainingDisplay:
             ax.set_zorder(twin.get_zorder() + 1)
             ax.patch.set_visible(False)
             twin.patch.set_visible(True)
-        draw_legend(*with_twins(ax))
+        _drawing.draw_legend(*with_twins(ax))
 
 
 def with_twins(ax):
