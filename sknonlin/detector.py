@@ -294,7 +294,7 @@ class MemorizationDetector(
             self.layers,
             self._seed,
         )
-        scores = self._cones.learn(
+        scores = self._cones.fit(
             self._network(),
             X,
             codes,

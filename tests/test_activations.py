@@ -16,7 +16,7 @@ from tests.architectures import ARCHITECTURES, Transformer, TwoInputs, mlp, seed
 def captured(module, X, layers="relu", n_listed=2):
     """Make a capture of a module on samples, ready to enter."""
     network = as_network(module)
-    return Capture(network, layers, network.take(X, list(range(n_listed))), n_listed)
+    return Capture(network, layers, network.sample(X, list(range(n_listed))), n_listed)
 
 
 def state_of(module):

@@ -35,7 +35,7 @@ def test_mlp_of_scikit_learn_as_a_module(activation, n_classes):
     model = MLPClassifier((6, 5), activation=activation, max_iter=20, random_state=0)
     model.fit(X, labels)
     network = as_network(model)
-    batch = network.take(X, np.arange(40))
+    batch = network.sample(X, np.arange(40))
     assert batch.dtype == torch.float64
     output = network.run(batch)
     assert np.array_equal(model.classes_[network.codes(output).numpy()], model.predict(X))
@@ -50,14 +50,14 @@ def test_regressors_have_no_classes():
         X, X[:, 0]
     )
     network = as_network(FrozenEstimator(model))
-    output = network.run(network.take(X, [0, 1]))
+    output = network.run(network.sample(X, [0, 1]))
     np.testing.assert_allclose(output[:, 0], model.predict(X[:2]))
     assert network.codes(output) is None
     net = seeded(
         skorch_net(NeuralNetRegressor, module__n_classes=1).fit, *as32(X, X[:, :1])
     )
     network = as_network(net)
-    assert network.codes(network.run(network.take(X, [0]))) is None
+    assert network.codes(network.run(network.sample(X, [0]))) is None
 
 
 def as32(*arrays):
@@ -67,7 +67,7 @@ def as32(*arrays):
 def test_skorch_classifier():
     net = seeded(skorch_net().fit, *as32(X), y)
     network = as_network(net)
-    predicted = network.codes(network.run(network.take(X, np.arange(40))))
+    predicted = network.codes(network.run(network.sample(X, np.arange(40))))
     assert np.array_equal(predicted.detach().numpy(), seeded(net.predict, *as32(X)))
 
 
@@ -75,7 +75,7 @@ def test_skorch_binary_classifier_has_its_threshold():
     net = skorch_net(NeuralNetBinaryClassifier, module__n_classes=1, threshold=0.4)
     net = seeded(net.fit, *as32(X, y > 1))
     network = as_network(net)
-    output = network.run(network.take(X, np.arange(40)))
+    output = network.run(network.sample(X, np.arange(40)))
     assert np.array_equal(network.codes(output).numpy(), seeded(net.predict, *as32(X)))
     assert network.encode(np.array([0, 1]), output).tolist() == [0, 1]
 
@@ -84,11 +84,11 @@ def test_inputs_of_many_kinds():
     network = as_network(seeded(mlp))
     expected = torch.tensor(X[[3, 1]], dtype=torch.float32)
     for data in (X, X.tolist(), torch.tensor(X), pd.DataFrame(X), Dataset(X)):
-        torch.testing.assert_close(network.take(data, [3, 1]), expected)
+        torch.testing.assert_close(network.sample(data, [3, 1]), expected)
     network = as_network(seeded(TwoInputs))
-    batch = network.take({"left": X, "right": X}, [0, 1])
+    batch = network.sample({"left": X, "right": X}, [0, 1])
     assert network.run(batch).shape == (2, 3)
-    assert len(network.take((X, X), [0, 1, 2])[1]) == 3
+    assert len(network.sample((X, X), [0, 1, 2])[1]) == 3
 
 
 def test_dataset_of_a_skorch_net():
@@ -97,7 +97,7 @@ def test_dataset_of_a_skorch_net():
             return super().transform(2 * X, y)
 
     net = seeded(skorch_net(dataset=Doubled).fit, *as32(X), y)
-    batch = as_network(net).take(*as32(X), [3, 1])
+    batch = as_network(net).sample(*as32(X), [3, 1])
     torch.testing.assert_close(batch, torch.tensor(2 * X[[3, 1]], dtype=torch.float32))
 
 
@@ -117,7 +117,7 @@ def test_what_is_no_trained_network(net, error, message):
 
 def test_labels_without_an_output():
     network = as_network(seeded(mlp))
-    output = network.run(network.take(X, [0, 1]))
+    output = network.run(network.sample(X, [0, 1]))
     with pytest.raises(ValueError, match=r"does not know: \[3, 7\].*\[0, 1, 2\]"):
         network.encode(np.array([0, 3, 7]), output)
 
@@ -125,7 +125,7 @@ def test_labels_without_an_output():
 def test_loader_is_not_samples():
     loader = DataLoader(Dataset(X, y))
     with pytest.raises(TypeError, match="pass its dataset"):
-        as_network(seeded(mlp)).take(loader, [0])
+        as_network(seeded(mlp)).sample(loader, [0])
 
 
 def test_outputs_that_are_not_a_classifiers():

@@ -27,7 +27,7 @@ from torch._dynamo import eval_frame
 from torch.utils.data import TensorDataset
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
-from sknonlin._factorization.by_row import copied
+from sknonlin._factorization.by_row import detached
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
 from sknonlin._running.memory import limited
@@ -358,7 +358,7 @@ def test_replicas_share_their_weights(network, digits):
         assert second.net.module_ is second.module
         pairs = zip(first.module.parameters(), second.module.parameters(), strict=True)
         assert all(a is b for a, b in pairs)
-        batch = first.take(digits[0], [0, 1, 2])
+        batch = first.sample(digits[0], [0, 1, 2])
         with torch.no_grad():
             first.module.eval(), second.module.eval()
             torch.testing.assert_close(first.run(batch), second.run(batch))
@@ -490,9 +490,9 @@ def test_rows_that_go_to_processes_stay_in_no_file(monkeypatch, tmp_path):
     def watched(rows):
         sizes.append(rows.nbytes)
         written.append(sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()))
-        return copied(rows)
+        return detached(rows)
 
-    monkeypatch.setattr("sknonlin._factorization.by_row.copied", watched)
+    monkeypatch.setattr("sknonlin._factorization.by_row.detached", watched)
     with parallel_config(backend="loky", n_jobs=2):
         np.testing.assert_allclose(scorer.transform(X), expected, atol=1e-6)
     assert max(sizes) > 2**20  # which joblib takes for large

@@ -57,7 +57,7 @@ def sknonlin_scores(network, X, y, *, input_only=False):
         make_compression("nmf", random_state=0), list(CONE_RANKS), "cpu", "relu", 0
     )
     wrapped = as_network(network)
-    learned = cones.learn(wrapped, X, y, 10)
+    learned = cones.fit(wrapped, X, y, 10)
     scores = joined(cones.score(wrapped, X, len(y), y))
     seconds = time.perf_counter() - start
     flags = scores.score > auto_threshold(learned)

@@ -80,7 +80,7 @@ def timed(network, X, y, n_samples):
         make_compression("nmf", random_state=0), list(CONE_RANKS), "cpu", "relu", 0
     )
     start = time.perf_counter()
-    learned = cones.learn(as_network(network), X[:n_samples], y[:n_samples], 10)
+    learned = cones.fit(as_network(network), X[:n_samples], y[:n_samples], 10)
     middle = time.perf_counter()
     scores = joined(
         cones.score(as_network(network), X[:n_samples], n_samples, y[:n_samples])

@@ -52,7 +52,7 @@ class Learner:
         """
         if codes is not None:
             return learn_classes(self, X, codes, codes.max() + 1, n_jobs)
-        errors, components, n_iter = self.learn(self.stack(X))
+        errors, components, n_iter = self.learn_stack(self.stack(X))
         return errors[0], [H[0] for H in components], n_iter
 
     def stack(self, X):
@@ -62,7 +62,7 @@ class Learner:
         return activation_stack(X, self.device, verbose=self.verbose)
 
     @in_full_precision
-    def learn(self, stack, n_rows=None):
+    def learn_stack(self, stack, n_rows=None):
         """Errors, components and iterations of a stack as NumPy arrays."""
         errors, components, n_iter = self.compression.learn(stack, self.ranks, n_rows)
         components = [component.cpu().numpy() for component in components]
@@ -70,13 +70,15 @@ class Learner:
         return errors.cpu().numpy(), components, n_iter.cpu().numpy()
 
     def learn_gathered(self, X, n_rows):
-        """:meth:`learn` from an array (n_matrices, n, q) of some classes."""
-        return self.learn(activation_stack(X, self.device), n_rows)
+        """:meth:`learn_stack` from an array (n_matrices, n, q) of some classes."""
+        return self.learn_stack(activation_stack(X, self.device), n_rows)
 
     def learn_members(self, X, members, height):
-        """:meth:`learn` from the rows of X that belong to some classes."""
+        """:meth:`learn_stack` from the rows of X that belong to some classes."""
         if height > self.max_rows:
-            return self.learn(activation_stack(X, self.device, index=np.stack(members)))
+            return self.learn_stack(
+                activation_stack(X, self.device, index=np.stack(members))
+            )
         n_rows = [len(index) for index in members]
         return self.learn_gathered(gather_classes(X, members, height), n_rows)
 
@@ -178,7 +180,7 @@ def learn_dask_classes(learner, X, members, results, n_jobs, verbose):
     for tall in alike.values():
         rows = [members[c] for c in tall]
         stack = DaskStack(X, learner.device, rows, verbose)
-        results.put(tall, learner.learn(stack))
+        results.put(tall, learner.learn_stack(stack))
 
 
 def in_batches(items, sizes, most):

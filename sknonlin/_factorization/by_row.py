@@ -196,7 +196,7 @@ def compute_rows(task, X, codes=None):
     return stack.restore(result, lead=False)
 
 
-def copied(X):
+def detached(X):
     """Copy of some rows that holds nothing else, to send it to another process."""
     if isinstance(X, torch.Tensor):
         return X.clone()
@@ -230,7 +230,7 @@ def map_rows(task, X, codes=None, *, n_jobs=None, verbose=0):
         items = (
             (
                 shared,
-                X[place] if workers.in_process else copied(X[place]),
+                X[place] if workers.in_process else detached(X[place]),
                 None if codes is None else codes[place],
             )
             for place in places

@@ -21,8 +21,8 @@ from sknonlin._matrices.products import (
     FLOOR,
     add_products,
     aligned,
+    aligned_size,
     gram,
-    padded,
     products,
     unit_rows,
 )
@@ -209,7 +209,7 @@ def rows_that_fit(max_rows, n_features, ranks, dtype, device):
     """How many rows the memory lets components be learned from, at most ``max_rows``."""
     k = largest_learned(ranks, n_features)
     row_bytes = dtype.itemsize * (
-        COPIES["taught row"] * padded(n_features) + COPIES["factor"] * k
+        COPIES["taught row"] * aligned_size(n_features) + COPIES["factor"] * k
     )
     most = torch.inf if max_rows is None else max_rows
     n_rows = affordable(row_bytes, "learning", "matrices", most=most, device=device)
@@ -269,7 +269,7 @@ class NMFCompression(Compression):
         """Memory that learning from one matrix takes."""
         n = self.n_taught(n, q, ranks)
         k = largest_learned(ranks, min(n, q))
-        n, q = padded(n), padded(q)
+        n, q = aligned_size(n), aligned_size(q)
         return itemsize * (COPIES["taught row"] * n * q + COPIES["factor"] * k * (n + q))
 
     def learn_together(self, stack, ranks, n_rows, offset):

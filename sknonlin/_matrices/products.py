@@ -42,7 +42,7 @@ ALIGNED = 4  # numbers that are read at once, at least
 # Non-negative factorization ---------------------------------------------------------
 
 
-def padded(size):
+def aligned_size(size):
     """Size to which rows and columns are padded, see :func:`aligned`."""
     return size + -size % ALIGNED
 
@@ -54,7 +54,7 @@ def aligned(X):
     with that, what is learned from it: the library computes those at odd addresses in
     another order.
     """
-    rows, columns = (padded(size) - size for size in X.shape[1:])
+    rows, columns = (aligned_size(size) - size for size in X.shape[1:])
     return functional.pad(X, (0, columns, 0, rows)) if rows or columns else X
 
 

@@ -157,13 +157,13 @@ class NonlinearityMonitor:
         self._samples = multi_indexing(self._samples, self._chosen)
         self._chosen = None
 
-    def _take(self, network, index):
+    def _sample(self, network, index):
         """Take samples as a batch; the first call lets go of what is not chosen."""
         if self._chosen is not None:
-            self._samples = network.take(self._samples, self._chosen.tolist())
+            self._samples = network.sample(self._samples, self._chosen.tolist())
             self._chosen = None
         # Past the network's own dataset, which has handed them out.
-        return Network.take(network, self._samples, index)
+        return Network.sample(network, self._samples, index)
 
     def update(self, net):
         """Measure a network as it is now.
@@ -201,7 +201,7 @@ class NonlinearityMonitor:
 
     def _measure(self, network):
         """Scores of every layer, averaged over the batches, and the samples' answers."""
-        few = self._take(network, list(range(N_LISTED)))
+        few = self._sample(network, list(range(N_LISTED)))
         with Capture(network, self.layers, few, N_LISTED) as capture:
             self.layer_names_ = list(capture.listed)
             if network.codes(capture.output) is None:
@@ -214,7 +214,7 @@ class NonlinearityMonitor:
             half = max(N_LEAST, pass_samples(capture)) // 2
             scores, answers = [], []
             for halves in self._batches[:, :, :half]:
-                batch = self._take(network, halves.ravel().tolist())
+                batch = self._sample(network, halves.ravel().tolist())
                 one_pass = Pass(capture, batch, codes[halves], settings)
                 check_output(one_pass.tape.output)
                 scores.append(layer_scores(one_pass))

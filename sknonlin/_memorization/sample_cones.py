@@ -5,6 +5,8 @@ the cones of a class are learned in folds, each without a part of the samples, w
 scored by it alone; and they are learned again from the samples that fit their label. The
 smallest rank, which wrong labels pull the least, finds those; once they are out, the
 others tell classes better without it.
+
+A cone here is what the components of a class reach: of PCA and of ablation a subspace.
 """
 
 from dataclasses import dataclass, field
@@ -280,7 +282,7 @@ class SampleCones:
         """The layers, the input before them where it is one."""
         return list(self.cones)
 
-    def learn(self, network, X, codes, n_classes, *, n_jobs=None, verbose=0):
+    def fit(self, network, X, codes, n_classes, *, n_jobs=None, verbose=0):
         """Learn the cones, and which layers to believe, from samples and their labels.
 
         A class without samples has an empty cone, which nothing fits.

@@ -131,7 +131,7 @@ class Network:
         message = "y has labels that the network does not know: {unknown}. It knows {known}"
         return torch.from_numpy(positions(y, known, f"{message}{numbers}."))
 
-    def take(self, X, index):
+    def sample(self, X, index):
         """Take samples of X as a batch on the network's device, always a copy."""
         return moved(next(self.batches(X, index, len(index))), self.device)
 

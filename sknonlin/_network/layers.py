@@ -160,7 +160,7 @@ class Capture:
                 recorder.add_layer(layer, leaf)
 
         self._calls.on_output(self._outputs, module_ended)
-        tape = recorder.run(lambda: self.network.run(copied(batch)))
+        tape = recorder.run(lambda: self.network.run(copy_of(batch)))
         tape.found = finder.found
         return tape
 
@@ -256,7 +256,7 @@ def pass_samples(capture, elements=None):
     return max(1, int((elements or MOST["pass"]) * capture.n_samples / numbers))
 
 
-def copied(batch):
+def copy_of(batch):
     """Copy a batch, which a network may write to."""
     return tree_map_only(torch.Tensor, torch.clone, batch)
 

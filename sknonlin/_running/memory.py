@@ -7,16 +7,19 @@ parameter, or else of :func:`sklearn.config_context`. On a GPU, it is what is fr
 import ctypes
 import math
 import mmap
-import os
 import sys
 import threading
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from numbers import Real
+from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn import config_context, get_config
 from sklearn.utils._param_validation import Interval
+
+from sknonlin._running.torch_settings import ProcessWide
 
 MEBIBYTE = 2**20
 
@@ -67,9 +70,10 @@ MOST = {
     "checked rows": 1000,  # one after the other
 }
 WORKING_MEMORY_CONSTRAINT = [Interval(Real, 0, None, closed="neither"), None]
-# Options of glibc's malloc, and values: its defaults, and the largest that it takes.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD = 128 * 2**10, 32 * 2**20
+# Options of glibc's malloc: what sets them in the environment, and their numbers.
+TRIM_THRESHOLD, MMAP_THRESHOLD = b"MALLOC_TRIM_THRESHOLD_", b"MALLOC_MMAP_THRESHOLD_"
+OPTIONS = {TRIM_THRESHOLD: -1, MMAP_THRESHOLD: -3}
+DEFAULT_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD = 128 * 2**10, 32 * 2**20
 KEPT_BYTES = 2**28
 LITTLE = 100  # MiB of working memory below which freed memory counts too
 SHARE_OF_FREE = 0.8  # of a GPU's free memory
@@ -154,25 +158,45 @@ def settle():
         trim()
 
 
+@cache
+def options_at_start():
+    """Give the options that glibc's malloc has from the environment of the process.
+
+    They are those that it began with: what was set later, malloc has not read.
+    """
+    try:
+        variables = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = [variable.partition(b"=")[::2] for variable in variables]
+    return {
+        name: int(value) for name, value in pairs if name in OPTIONS and value.isdigit()
+    }
+
+
 @contextmanager
-def freed_memory_kept():
-    """Keep freed memory for the block, where the process was told to return it at once.
+def keep_freed_memory():
+    """Keep freed memory, where the process was told to return it at once.
 
     Dask tells its workers so, by ``MALLOC_TRIM_THRESHOLD_``: each temporary array is then
     fetched from the system page by page, which takes longer than to compute it.
     """
-    threshold, set_option = os.environ.get("MALLOC_TRIM_THRESHOLD_"), glibc("mallopt")
-    if threshold is None or set_option is None:
+    before, set_option = options_at_start(), glibc("mallopt")
+    if TRIM_THRESHOLD not in before or set_option is None:
         yield
         return
-    set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
-    set_option(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+    set_option(OPTIONS[TRIM_THRESHOLD], KEPT_BYTES)
+    set_option(OPTIONS[MMAP_THRESHOLD], LARGEST_MMAP_THRESHOLD)
     try:
         yield
     finally:
-        set_option(M_TRIM_THRESHOLD, int(threshold))
-        set_option(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        set_option(OPTIONS[TRIM_THRESHOLD], before[TRIM_THRESHOLD])
+        threshold = before.get(MMAP_THRESHOLD, DEFAULT_MMAP_THRESHOLD)
+        set_option(OPTIONS[MMAP_THRESHOLD], threshold)
         trim()
+
+
+freed_memory_kept = ProcessWide(keep_freed_memory)
 
 
 def ran_out(error):

@@ -79,7 +79,7 @@ def call(function, terms, keys, args, *shared):
         config_context(**terms.config),
         devices_shared_by(terms.n_workers),
         full_precision(),
-        freed_memory_kept(),
+        freed_memory_kept,
     ):
         return function(*(values[a.number] if isinstance(a, Place) else a for a in args))
 

@@ -179,7 +179,7 @@ class LayerProfileDisplay:
                 areas[label] = area_under_curve(each.ranks, _drawing.curves_of(each, one))
         return cls(
             layer_names=common_names([p.layer_names for p in profiles.values()]),
-            areas=padded(list(areas.values())),
+            areas=stacked(list(areas.values())),
             names=list(areas),
             curve=curve,
         )
@@ -309,7 +309,7 @@ def common_names(names):
     return [str(i + 1) for i in range(len(longest))]
 
 
-def padded(arrays):
+def stacked(arrays):
     """Stack arrays of different sizes, with NaN where they have nothing."""
     stack = np.full((len(arrays), *np.max([a.shape for a in arrays], axis=0)), np.nan)
     for filled, array in zip(stack, arrays, strict=True):
