@@ -1,10 +1,15 @@
 """Seeded batches of samples: of one class each, or mixed."""
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from sknonlin._running.validation import RandomState
 
-def draw_batches(index, batch_size, n_batches, rng):
+
+def draw_batches(
+    index: NDArray, batch_size: int, n_batches: int, rng: np.random.Generator
+) -> list:
     """Draw batches from ``index``: disjoint where it is large enough for that.
 
     Parameters
@@ -25,13 +30,20 @@ def draw_batches(index, batch_size, n_batches, rng):
     """
     size = min(batch_size, len(index))
     if n_batches * size <= len(index):
-        drawn = rng.permutation(index)[: n_batches * size].reshape(n_batches, size)
+        drawn = list(rng.permutation(index)[: n_batches * size].reshape(n_batches, size))
     else:
         drawn = [rng.permutation(index)[:size] for _ in range(n_batches)]
     return [np.sort(batch) for batch in drawn]
 
 
-def make_batches(codes, batch_size, n_batches, *, by_class=True, random_state=None):
+def make_batches(
+    codes: NDArray,
+    batch_size: int,
+    n_batches: int,
+    *,
+    by_class: bool = True,
+    random_state: RandomState = None,
+) -> list:
     """Draw batches of one class each, or of all classes mixed.
 
     Parameters
@@ -71,7 +83,9 @@ def make_batches(codes, batch_size, n_batches, *, by_class=True, random_state=No
     ]
 
 
-def make_reference_batches(codes, batch_size, n_batches, *, random_state=None):
+def make_reference_batches(
+    codes: NDArray, batch_size: int, n_batches: int, *, random_state: RandomState = None
+) -> list:
     """Draw mixed batches as large as those of :func:`make_batches`, class by class.
 
     Parameters

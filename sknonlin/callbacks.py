@@ -25,6 +25,7 @@ from sknonlin._memorization.monitor import (
     halves_shape,
 )
 from sknonlin._running.torch_settings import random_states_kept
+from sknonlin._running.validation import Layers, RandomState, Ranks
 
 __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
 
@@ -105,15 +106,15 @@ class NonlinearityScoring(Callback):
 
     def __init__(
         self,
-        name="nmf_auc",
-        layers="relu",
-        every=1,
-        unit="epoch",
-        ranks="auto",
-        batch_size="auto",
-        n_batches=1,
-        random_state=0,
-    ):
+        name: str = "nmf_auc",
+        layers: Layers = "relu",
+        every: int = 1,
+        unit: str = "epoch",
+        ranks: Ranks = "auto",
+        batch_size: str | int = "auto",
+        n_batches: int = 1,
+        random_state: RandomState = 0,
+    ) -> None:
         self.name = name
         self.layers = layers
         self.every = every

@@ -1,16 +1,19 @@
 """A value for every rank, summed up in one number: the area under the curve."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
-def mean_of_known(values, axis):
+def mean_of_known(values: NDArray, axis: int) -> NDArray:
     """Give the mean over an axis without NaN; NaN where there is nothing else."""
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(axis)
     return total / np.where(known.any(axis), known.sum(axis), np.nan)
 
 
-def area_weights(ranks):
+def area_weights(ranks: ArrayLike) -> NDArray:
     """Give the weights whose inner product with a curve is its area, on a unit-wide axis.
 
     Parameters
@@ -34,7 +37,7 @@ def area_weights(ranks):
     return weights
 
 
-def area_under_curve(ranks, values):
+def area_under_curve(ranks: ArrayLike, values: ArrayLike) -> Any:
     """Give the area under curves over the rank, divided by the width of the grid.
 
     A curve of values in [0, 1] has an area in [0, 1], whatever the grid.

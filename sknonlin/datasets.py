@@ -10,8 +10,10 @@ import tempfile
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.signal import resample_poly
 from scipy.special import softmax
 from scipy.stats import truncnorm
@@ -20,6 +22,8 @@ from sklearn.datasets import load_digits as load_digits_of_sklearn
 from sklearn.utils import Bunch, check_array, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_consistent_length
+
+from sknonlin._running.validation import RandomState
 
 PROGRAM = "espeak-ng"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -107,7 +111,13 @@ def save(path, arrays):
     },
     prefer_skip_nested_validation=True,
 )
-def make_spoken_digits(n_samples=2000, random_state=0, *, data_home=None, return_X_y=False):
+def make_spoken_digits(
+    n_samples: int = 2000,
+    random_state: int = 0,
+    *,
+    data_home: str | pathlib.Path | None = None,
+    return_X_y: bool = False,
+) -> Any:
     """Synthesize spoken digits with espeak-ng, and keep them.
 
     The English words from zero to nine, in 144 voices (eight accents in eighteen timbres),
@@ -202,7 +212,7 @@ def _as_dataset(images, target, target_names, return_X_y, description):
 
 
 @validate_params({"return_X_y": ["boolean"]}, prefer_skip_nested_validation=True)
-def load_digits(*, return_X_y=False):
+def load_digits(*, return_X_y: bool = False) -> Any:
     """Load scikit-learn's handwritten digits, as a network takes them.
 
     Parameters
@@ -269,7 +279,12 @@ def _fashion_mnist_openml(subset):
     },
     prefer_skip_nested_validation=True,
 )
-def load_fashion_mnist(*, subset="train", data_home=None, return_X_y=False):
+def load_fashion_mnist(
+    *,
+    subset: str = "train",
+    data_home: str | pathlib.Path | None = None,
+    return_X_y: bool = False,
+) -> Any:
     """Load Fashion-MNIST: 28 x 28 grey images of ten kinds of clothes.
 
     From Debian's package ``dataset-fashion-mnist`` where it is installed, or else from
@@ -378,8 +393,14 @@ def _check_transition(transition, n_classes):
     prefer_skip_nested_validation=True,
 )
 def make_noisy_labels(
-    y, p=0.1, random_state=None, *, kind="uniform", X=None, transition=None
-):
+    y: ArrayLike,
+    p: float = 0.1,
+    random_state: RandomState = None,
+    *,
+    kind: str = "uniform",
+    X: ArrayLike | None = None,
+    transition: ArrayLike | None = None,
+) -> NDArray:
     """Give a share of the samples wrong labels.
 
     Parameters
@@ -433,9 +454,8 @@ def make_noisy_labels(
     >>> int((y_noisy != y).sum())
     30
     """
-    y = column_or_1d(y)
-    classes, codes = np.unique(y, return_inverse=True)
-    n_samples, n_classes = len(y), len(classes)
+    classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+    n_samples, n_classes = len(codes), len(classes)
     if n_classes < 2:
         raise ValueError("y has only 1 class; its labels need a second one to change to.")
     rng = check_random_state(random_state)
@@ -446,7 +466,7 @@ def make_noisy_labels(
     if kind == "feature":
         if X is None:
             raise ValueError('kind="feature" needs X, the features of the samples.')
-        check_consistent_length(X, y)
+        check_consistent_length(X, codes)
         return classes[_by_features(X, codes, n_classes, p, rng)]
     changed = rng.permutation(n_samples)[: round(p * n_samples)]
     if kind == "uniform":

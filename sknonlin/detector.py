@@ -1,10 +1,11 @@
 """A classifier around a ReLU network that tells what the network memorized."""
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -30,14 +31,24 @@ from sknonlin._memorization.label_scores import auto_threshold
 from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones
 from sknonlin._network.adapters import as_arrays, as_network, check_labels
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
-from sknonlin._running.validation import check_ranks, positions, undone_on_error
+from sknonlin._running.validation import (
+    Layers,
+    RandomState,
+    check_ranks,
+    positions,
+    undone_on_error,
+)
 from sknonlin.nonlinearity import ActivationNonlinearity, compression_of
 from sknonlin.profile import (
     PROFILE_CONSTRAINTS,
+    LayerProfile,
     ProfileSettings,
     layer_shares,
     measure_memorization,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class MemorizationDetector(
@@ -182,19 +193,19 @@ class MemorizationDetector(
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        nonlinearity=None,
-        layers="relu",
-        batch_size=50,
-        n_batches=1,
-        contamination="auto",
-        memory=None,
-        n_jobs=None,
-        working_memory=None,
-        random_state=None,
-        verbose=0,
-    ):
+        nonlinearity: Any = None,
+        layers: Layers = "relu",
+        batch_size: int = 50,
+        n_batches: int = 1,
+        contamination: str | float = "auto",
+        memory: Any = None,
+        n_jobs: int | None = None,
+        working_memory: float | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.estimator = estimator
         self.nonlinearity = nonlinearity
         self.layers = layers
@@ -219,7 +230,7 @@ class MemorizationDetector(
 
     # Training ---------------------------------------------------------------------
 
-    def fit(self, X, y, **params):
+    def fit(self, X: Any, y: ArrayLike, **params: Any) -> Self:
         """Train the network, unless it is frozen, and measure it.
 
         Parameters
@@ -326,7 +337,7 @@ class MemorizationDetector(
         )
         return measure_memorization(self._network(), X, y, settings)
 
-    def measure(self, X, y):
+    def measure(self, X: Any, y: ArrayLike) -> tuple[float, LayerProfile, LayerProfile]:
         """Measure how far the network memorized, on any samples.
 
         Parameters
@@ -352,7 +363,7 @@ class MemorizationDetector(
 
     # Answers ----------------------------------------------------------------------
 
-    def predict(self, X):
+    def predict(self, X: Any) -> NDArray:
         """Predict the network's labels.
 
         Parameters
@@ -367,7 +378,7 @@ class MemorizationDetector(
         check_is_fitted(self)
         return self._network().predict(self._validate(X))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> NDArray:
         """Predict the network's probabilities.
 
         Parameters
@@ -397,7 +408,7 @@ class MemorizationDetector(
         with limited(self.working_memory):
             return self._cones.score(self._network(), X, n_samples, codes, **settings)
 
-    def transform(self, X):
+    def transform(self, X: Any) -> NDArray:
         """Score samples at every layer, for the label that the network predicts.
 
         Parameters
@@ -413,7 +424,7 @@ class MemorizationDetector(
         shown = [name != INPUT for name in self._cones.names]
         return self._sample_scores(X).contrast[:, shown]
 
-    def score_samples(self, X, y=None):
+    def score_samples(self, X: Any, y: ArrayLike | None = None) -> NDArray:
         """Score how far samples look memorized; higher is more.
 
         Parameters
@@ -431,7 +442,7 @@ class MemorizationDetector(
         """
         return self._sample_scores(X, y).score
 
-    def detect(self, X, y):
+    def detect(self, X: Any, y: ArrayLike) -> NDArray:
         """Flag the samples whose label was memorized.
 
         Parameters
@@ -448,7 +459,7 @@ class MemorizationDetector(
         """
         return self.score_samples(X, y) > self.offset_
 
-    def fit_detect(self, X, y, **params):
+    def fit_detect(self, X: Any, y: ArrayLike, **params: Any) -> NDArray:
         """Train the network, unless it is frozen, and flag samples in one go.
 
         Parameters
@@ -467,7 +478,7 @@ class MemorizationDetector(
         """
         return self.fit(X, y, **params).detect(X, y)
 
-    def label_report(self, X, y):
+    def label_report(self, X: Any, y: ArrayLike) -> "pd.DataFrame":
         """List samples by how much their label looks wrong, the worst ones first.
 
         Parameters
@@ -506,7 +517,7 @@ class MemorizationDetector(
             frame.index.names = [None if name in frame else name for name in names]
         return frame
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray:
         """Name the columns of :meth:`transform` after the layers.
 
         Parameters
@@ -524,7 +535,7 @@ class MemorizationDetector(
 
     # What scikit-learn asks -------------------------------------------------------
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, also those of the network and of the template.
 
         Parameters
@@ -545,7 +556,7 @@ class MemorizationDetector(
         training.check_owners(self, params)
         return super().set_params(**params)
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Tell which metadata the network's ``fit`` takes.
 
         Returns

@@ -5,6 +5,9 @@ returns the score on the held-out fold, and with ``return_train_score=True`` als
 the samples trained on, which is the detector's own ``memorization_score_``.
 """
 
+from typing import Any
+
+from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
@@ -15,7 +18,7 @@ from sknonlin.nonlinearity import ActivationNonlinearity
 from sknonlin.profile import ProfileSettings, measure_memorization
 
 
-def memorization_scorer(estimator, X, y):
+def memorization_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     """Score how far a trained network memorized; higher is more.
 
     Parameters
@@ -63,7 +66,7 @@ def memorization_scorer(estimator, X, y):
     return measure_memorization(as_network(estimator), X, y, settings)[0]
 
 
-def neg_memorization_scorer(estimator, X, y):
+def neg_memorization_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     """Score how little a trained network memorized; higher is less.
 
     Parameters

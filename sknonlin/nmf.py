@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from sknonlin._matrices.products import gram, products, unit_rows
 from sknonlin._matrices.stack import MatrixStack
 from sknonlin._running.memory import COPIES, affordable, in_parts, limited
 from sknonlin._running.torch_settings import in_full_precision
-from sknonlin._running.validation import check_ranks
+from sknonlin._running.validation import Device, RandomState, Ranks, check_ranks
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -61,18 +62,18 @@ class NMFPath:
 )
 @in_full_precision
 def nmf_path(
-    X,
-    ranks,
+    X: Any,
+    ranks: Ranks,
     *,
-    solver="auto",
-    max_iter=200,
-    tol=2e-4,
-    max_rows=4000,
-    device="auto",
-    random_state=None,
-    working_memory=None,
-    verbose=0,
-):
+    solver: str = "auto",
+    max_iter: int = 200,
+    tol: float = 2e-4,
+    max_rows: int | None = 4000,
+    device: Device = "auto",
+    random_state: RandomState = None,
+    working_memory: float | None = None,
+    verbose: int = 0,
+) -> NMFPath:
     """Non-negative matrix factorizations of one or many matrices along a path of ranks.
 
     Every matrix is approximated by ``W H`` with non-negative factors, in the Frobenius
@@ -186,7 +187,7 @@ def nmf_path(
     prefer_skip_nested_validation=True,
 )
 @in_full_precision
-def nnls(X, components, *, device="auto"):
+def nnls(X: Any, components: Any, *, device: Device = "auto") -> Any:
     """Non-negative least squares of many rows onto one fixed cone.
 
     Each row x is written as ``w @ components`` with the ``w >= 0`` that leaves the

@@ -2,10 +2,11 @@
 
 from dataclasses import fields
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_array
@@ -37,6 +38,9 @@ from sknonlin._matrices.stack import working_dtypes
 from sknonlin._running.memory import limited
 from sknonlin._running.torch_settings import resolve_device
 from sknonlin._running.validation import (
+    Device,
+    RandomState,
+    Ranks,
     as_labels,
     auto_ranks,
     check_ranks,
@@ -243,21 +247,21 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        ranks="auto",
+        ranks: Ranks = "auto",
         *,
-        compression="nmf",
-        by_class=False,
-        solver="auto",
-        max_iter=200,
-        tol=2e-4,
-        max_rows=4000,
-        n_draws=10,
-        device="auto",
-        random_state=None,
-        working_memory=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        compression: str = "nmf",
+        by_class: bool = False,
+        solver: str = "auto",
+        max_iter: int = 200,
+        tol: float = 2e-4,
+        max_rows: int | None = 4000,
+        n_draws: int = 10,
+        device: Device = "auto",
+        random_state: RandomState = None,
+        working_memory: float | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.ranks = ranks
         self.compression = compression
         self.by_class = by_class
@@ -272,7 +276,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Learn the components of every rank, and the error curve.
 
         Parameters
@@ -335,7 +339,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
                 return map_blocks(task, X, codes)
             return map_rows(task, X, codes, n_jobs=self.n_jobs, verbose=self.verbose)
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Relative residual of every row at every rank: the rows' own error curves.
 
         Parameters
@@ -353,7 +357,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         X = validate_activations(self, X)
         return self._map_rows(self._row_task(RowResiduals), X)
 
-    def score_samples(self, X, y=None):
+    def score_samples(self, X: Any, y: ArrayLike | None = None) -> Any:
         """Area under every row's own error curve, its non-linearity.
 
         Parameters
@@ -379,7 +383,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
             return None
         return encode_classes(self, X, y, self.classes_)[1]
 
-    def reconstruct(self, X, rank, y=None):
+    def reconstruct(self, X: Any, rank: int, y: ArrayLike | None = None) -> Any:
         """Approximate rows at one rank.
 
         Parameters
@@ -411,7 +415,7 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         task = self._row_task(RowApproximations, position=position[0])
         return self._map_rows(task, X, self._given_codes(X, y))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray:
         """Name the columns of :meth:`transform`.
 
         Parameters
@@ -427,8 +431,9 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         _check_feature_names_in(self, input_features)
         names = [f"rank{k}" for k in self.ranks_]
-        if hasattr(self, "classes_"):
-            names = [f"class{c}_{name}" for c in self.classes_ for name in names]
+        classes: Any = getattr(self, "classes_", None)
+        if classes is not None:
+            names = [f"class{c}_{name}" for c in classes for name in names]
         return np.array(names, dtype=object)
 
     def __sklearn_tags__(self):

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field, replace
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
@@ -15,11 +17,22 @@ from sknonlin._network.adapters import as_network, check_labels
 from sknonlin._network.layers import NetworkLayers
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._running.parallel import Workers
-from sknonlin._running.validation import auto_ranks, check_ranks, warn_user
+from sknonlin._running.validation import (
+    Layers,
+    RandomState,
+    Ranks,
+    auto_ranks,
+    check_ranks,
+    warn_user,
+)
 from sknonlin.batches import make_batches, make_reference_batches
 from sknonlin.curves import area_under_curve, mean_of_known
 from sknonlin.inspection._layer_profile import LayerProfileDisplay
 from sknonlin.nonlinearity import ActivationNonlinearity, compression_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 @dataclass(eq=False)
@@ -71,31 +84,31 @@ class LayerProfile:
     cumulative: bool = False
 
     @property
-    def errors(self):
+    def errors(self) -> NDArray:
         """Mean of ``batch_errors`` over the batches."""
         return mean_of_known(self.batch_errors, 2)
 
     @property
-    def accuracies(self):
+    def accuracies(self) -> NDArray:
         """Mean of ``batch_accuracies`` over the batches."""
         return mean_of_known(self.batch_accuracies, 2)
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> NDArray:
         """Mean of ``batch_accuracy`` over the batches."""
         return mean_of_known(self.batch_accuracy, 1)
 
     @property
-    def error_auc(self):
+    def error_auc(self) -> NDArray:
         """Area under the error curve of every layer."""
         return area_under_curve(self.ranks, mean_of_known(self.errors, 1))
 
     @property
-    def accuracy_auc(self):
+    def accuracy_auc(self) -> NDArray:
         """Area under the accuracy curve of every layer."""
         return area_under_curve(self.ranks, mean_of_known(self.accuracies, 1))
 
-    def to_frame(self):
+    def to_frame(self) -> "pd.DataFrame":
         """Give the curves as a tidy frame, one row for every point.
 
         Returns
@@ -119,7 +132,7 @@ class LayerProfile:
             }
         )
 
-    def plot(self, ax=None):
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the areas under both curves over the layers, with the range of classes.
 
         Parameters
@@ -291,24 +304,24 @@ def profile_network(network, X, y, settings):
     prefer_skip_nested_validation=True,
 )
 def layer_profile(
-    net,
-    X,
-    y,
+    net: Any,
+    X: Any,
+    y: ArrayLike,
     *,
-    layers="relu",
-    ranks="auto",
-    compression="nmf",
-    batch_size=50,
-    n_batches=1,
-    by_class=True,
-    cumulative=False,
-    replay=True,
-    n_jobs=None,
-    working_memory=None,
-    random_state=None,
-    verbose=0,
-    **settings,
-):
+    layers: Layers = "relu",
+    ranks: Ranks = "auto",
+    compression: str = "nmf",
+    batch_size: int = 50,
+    n_batches: int = 1,
+    by_class: bool = True,
+    cumulative: bool = False,
+    replay: bool = True,
+    n_jobs: int | None = None,
+    working_memory: float | None = None,
+    random_state: RandomState = None,
+    verbose: int = 0,
+    **settings: Any,
+) -> LayerProfile:
     """Measure how well every layer of a trained network withstands compression.
 
     On batches of samples of one class, each layer's activations are compressed at a

@@ -2,9 +2,11 @@
 
 import math
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from skorch.utils import multi_indexing
@@ -17,7 +19,7 @@ from sknonlin._memorization.forward_pass import Pass, PassSettings
 from sknonlin._network.adapters import Network, as_network, check_labels
 from sknonlin._network.layers import N_LISTED, Capture, pass_samples
 from sknonlin._running.torch_settings import random_states_kept
-from sknonlin._running.validation import check_ranks
+from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks
 from sknonlin.curves import area_under_curve
 
 CONSTRAINTS = {
@@ -122,37 +124,38 @@ class NonlinearityMonitor:
     @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
     def __init__(
         self,
-        X,
-        y,
+        X: Any,
+        y: ArrayLike,
         *,
-        layers="relu",
-        ranks="auto",
-        batch_size="auto",
-        n_batches=1,
-        random_state=0,
-    ):
+        layers: Layers = "relu",
+        ranks: Ranks = "auto",
+        batch_size: str | int = "auto",
+        n_batches: int = 1,
+        random_state: RandomState = 0,
+    ) -> None:
         if isinstance(X, IterableDataset):
             raise TypeError(
                 f"X is a {type(X).__name__}, whose samples cannot be chosen. Collect some "
                 "of them first, and give those."
             )
-        y = check_labels(X, y)
+        labels = check_labels(X, y)
         self.layers = layers
         seed = check_random_state(random_state).randint(2**31 - 1)
-        shape = halves_shape(len(y), batch_size, n_batches)
-        chosen = choose(len(y), math.prod(shape), seed)
+        shape = halves_shape(len(labels), batch_size, n_batches)
+        chosen = choose(len(labels), math.prod(shape), seed)
         self._batches = np.random.default_rng(seed).permutation(len(chosen)).reshape(shape)
-        self._samples, self._chosen, self.y = X, chosen, y[chosen]
+        self._samples, self._chosen, self.y = X, chosen, labels[chosen]
         self.ranks = self._auto_ranks() if isinstance(ranks, str) else check_ranks(ranks)
-        self.scores_, self.layer_scores_ = [], []
-        self._before = None
+        self.scores_: list[float] = []
+        self.layer_scores_: list[dict] = []
+        self._before: tuple | None = None  # the measurement before
 
     def _auto_ranks(self):
         """One rank that has room for what classes share, and for little more."""
         n_classes = len(np.unique(self.y))
         return [max(1, min(3 * n_classes // 2, self._batches.shape[2] // 4))]
 
-    def keep_as_taken(self):
+    def keep_as_taken(self) -> None:
         """Keep the samples as they are: tensors that a network took, on its device."""
         self._samples = multi_indexing(self._samples, self._chosen)
         self._chosen = None
@@ -165,7 +168,7 @@ class NonlinearityMonitor:
         # Past the network's own dataset, which has handed them out.
         return Network.sample(network, self._samples, index)
 
-    def update(self, net):
+    def update(self, net: Any) -> float:
         """Measure a network as it is now.
 
         The network's mode and hooks, and the random states, are afterwards as they were.

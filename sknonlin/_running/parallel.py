@@ -23,7 +23,8 @@ from sknonlin._running.memory import affordable, devices_shared_by, freed_memory
 from sknonlin._running.torch_settings import full_precision
 
 MAX_LOADED = 4  # shared values that a worker process keeps
-loaded, loaded_lock = OrderedDict(), threading.Lock()
+loaded: OrderedDict = OrderedDict()
+loaded_lock = threading.Lock()
 
 
 @dataclass(frozen=True)

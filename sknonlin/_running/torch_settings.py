@@ -65,7 +65,7 @@ operation_by_operation = ProcessWide(no_fast_path)
 uncompiled = ProcessWide(lambda: torch.compiler.set_stance("force_eager"))
 random_state_kept = ProcessWide(forked_random_state)
 
-module_locks = WeakKeyDictionary()
+module_locks: WeakKeyDictionary = WeakKeyDictionary()
 module_locks_lock = threading.Lock()
 
 

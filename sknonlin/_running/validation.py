@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Iterable
 from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral
@@ -23,6 +24,12 @@ def undone_on_error(estimator):
         vars(estimator).update(before)
         raise
 
+
+#: What public functions take, for those who check types.
+Device = str | torch.device
+Layers = str | Iterable[str]
+RandomState = int | np.random.RandomState | None
+Ranks = str | int | Iterable[int]
 
 PACKAGE = str(Path(__file__).parent.parent)
 

@@ -1,13 +1,18 @@
 """The display of the areas under the curves of all layers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from sknonlin.curves import area_under_curve
 from sknonlin.inspection import _drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: What the y axis says, by the curve whose areas are drawn.
 AREAS = {
@@ -77,7 +82,9 @@ class LayerProfileDisplay:
     ['NMF', 'PCA']
     """
 
-    def __init__(self, *, layer_names, areas, names, curve="error"):
+    def __init__(
+        self, *, layer_names: list, areas: NDArray, names: list, curve: str = "error"
+    ) -> None:
         self.layer_names = layer_names
         self.areas = areas
         self.names = names
@@ -87,7 +94,14 @@ class LayerProfileDisplay:
     @validate_params(
         {"mixed": ["boolean"], "name": [str, None]}, prefer_skip_nested_validation=False
     )
-    def from_estimator(cls, detector, *, curve="error", mixed=False, name=None):
+    def from_estimator(
+        cls,
+        detector: Any,
+        *,
+        curve: str = "error",
+        mixed: bool = False,
+        name: str | None = None,
+    ) -> Self:
         """Take the areas of a fitted detector.
 
         Parameters
@@ -144,7 +158,9 @@ class LayerProfileDisplay:
         {"curve": [StrOptions(set(AREAS))], "name": [str, None]},
         prefer_skip_nested_validation=True,
     )
-    def from_profile(cls, profile, *, curve="error", name=None):
+    def from_profile(
+        cls, profile: Any, *, curve: str = "error", name: str | None = None
+    ) -> Self:
         """Compute the areas under the curves of one profile or of several.
 
         Parameters
@@ -184,7 +200,15 @@ class LayerProfileDisplay:
             curve=curve,
         )
 
-    def plot(self, ax=None, *, name=None, band=(0, 1), line_kw=None, band_kw=None):
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        name: str | Sequence[str] | None = None,
+        band: tuple[float, float] | None = (0, 1),
+        line_kw: dict | None = None,
+        band_kw: dict | None = None,
+    ) -> Self:
         """Draw the lines over the layers, with bands over the classes.
 
         Parameters

@@ -1,15 +1,20 @@
 """The display of the samples whose labels look most memorized."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import _get_feature_names
 
 from sknonlin.inspection._drawing import axes_for
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CHANNELS = (1, 3)  # of grey and of coloured images
 
@@ -178,9 +183,19 @@ class MemorizedSamplesDisplay:
     (2, 2)
     """
 
+    ax_: "Axes"
+
     def __init__(
-        self, *, samples, index, given, suggested, scores, flagged, feature_names=None
-    ):
+        self,
+        *,
+        samples: NDArray,
+        index: NDArray,
+        given: NDArray,
+        suggested: NDArray,
+        scores: NDArray,
+        flagged: NDArray,
+        feature_names: list | None = None,
+    ) -> None:
         self.samples = samples
         self.index = index
         self.given = given
@@ -201,16 +216,16 @@ class MemorizedSamplesDisplay:
     )
     def from_estimator(
         cls,
-        detector,
-        X,
-        y,
+        detector: Any,
+        X: Any,
+        y: ArrayLike,
         *,
-        images=None,
-        image_shape=None,
-        n_samples=24,
-        class_names=None,
-        feature_names=None,
-    ):
+        images: Any = None,
+        image_shape: Sequence[int] | None = None,
+        n_samples: int = 24,
+        class_names: Any = None,
+        feature_names: ArrayLike | None = None,
+    ) -> Self:
         """Score samples, and take those with the highest scores.
 
         Parameters
@@ -255,10 +270,11 @@ class MemorizedSamplesDisplay:
                 "MemorizationDetector: MemorizationDetector(FrozenEstimator(net))."
                 "fit(X, y) takes a network that is trained."
             )
-        report = detector.label_report(X, y).head(n_samples)
+        report = detector.label_report(X, y)
+        n_labels, report = len(report), report.head(n_samples)
         index = report["index"].to_numpy()
         shown, parameter = (X, "X") if images is None else (images, "images")
-        samples = take_samples(shown, index, len(y), parameter)
+        samples = take_samples(shown, index, n_labels, parameter)
         samples = as_images(samples, image_shape)
         is_table = samples.ndim == 2
         names = names_of_classes(detector.classes_, class_names)
@@ -278,7 +294,14 @@ class MemorizedSamplesDisplay:
         {"n_columns": [COUNT, None], "features": ["array-like", None]},
         prefer_skip_nested_validation=True,
     )
-    def plot(self, ax=None, *, n_columns=None, features=None, image_kw=None):
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        n_columns: int | None = None,
+        features: ArrayLike | None = None,
+        image_kw: dict | None = None,
+    ) -> Self:
         """Draw the images in a grid, or the table.
 
         Parameters

@@ -1,13 +1,18 @@
 """The display of one layer's error or accuracy curve."""
 
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from sknonlin.curves import area_under_curve, mean_of_known
 from sknonlin.inspection import _drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CONSTRAINTS = {
     "layer": [str, Integral, None],
@@ -81,8 +86,15 @@ class RankCurveDisplay:
     """
 
     def __init__(
-        self, *, ranks, curves, curve="error", over="classes", name=None, title=None
-    ):
+        self,
+        *,
+        ranks: NDArray,
+        curves: NDArray,
+        curve: str = "error",
+        over: str = "classes",
+        name: str | None = None,
+        title: str | None = None,
+    ) -> None:
         self.ranks = ranks
         self.curves = curves
         self.curve = curve
@@ -91,13 +103,21 @@ class RankCurveDisplay:
         self.title = title
 
     @property
-    def area(self):
+    def area(self) -> float:
         """Area under the mean of the curves."""
         return area_under_curve(self.ranks, mean_of_known(self.curves, 0))
 
     @classmethod
     @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
-    def from_estimator(cls, estimator, *, layer=None, curve="error", over=None, name=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        layer: str | int | None = None,
+        curve: str = "error",
+        over: str | None = None,
+        name: str | None = None,
+    ) -> Self:
         """Take the curves of a fitted estimator.
 
         Parameters
@@ -150,7 +170,15 @@ class RankCurveDisplay:
 
     @classmethod
     @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
-    def from_profile(cls, profile, *, layer=None, curve="error", over=None, name=None):
+    def from_profile(
+        cls,
+        profile: Any,
+        *,
+        layer: str | int | None = None,
+        curve: str = "error",
+        over: str | None = None,
+        name: str | None = None,
+    ) -> Self:
         """Take the curves of one layer of a profile.
 
         Parameters
@@ -198,15 +226,15 @@ class RankCurveDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: "Axes | None" = None,
         *,
-        name=None,
-        band=(0, 1),
-        fill=True,
-        line_kw=None,
-        band_kw=None,
-        fill_kw=None,
-    ):
+        name: str | None = None,
+        band: tuple[float, float] | None = (0, 1),
+        fill: bool = True,
+        line_kw: dict | None = None,
+        band_kw: dict | None = None,
+        fill_kw: dict | None = None,
+    ) -> Self:
         """Draw the mean curve, the area under it, and a band over the curves.
 
         Parameters

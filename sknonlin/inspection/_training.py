@@ -1,9 +1,11 @@
 """The display of a training, with the epoch at which to stop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import validate_params
@@ -11,6 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from sknonlin.inspection import _drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def net_of(estimator):
@@ -183,7 +188,15 @@ class TrainingDisplay:
     2
     """
 
-    def __init__(self, *, epochs, scores, name="nmf_auc", layer_scores=None, metrics=None):
+    def __init__(
+        self,
+        *,
+        epochs: NDArray,
+        scores: NDArray,
+        name: str = "nmf_auc",
+        layer_scores: dict | None = None,
+        metrics: dict | None = None,
+    ) -> None:
         self.epochs = epochs
         self.scores = scores
         self.name = name
@@ -191,7 +204,7 @@ class TrainingDisplay:
         self.metrics = metrics
 
     @property
-    def best_epoch(self):
+    def best_epoch(self) -> int | None:
         """The first epoch with the highest score."""
         if np.isnan(self.scores).all():
             return None
@@ -199,7 +212,14 @@ class TrainingDisplay:
 
     @classmethod
     @validate_params(CONSTRAINTS, prefer_skip_nested_validation=False)
-    def from_estimator(cls, net, *, name="nmf_auc", layers=False, metrics=()):
+    def from_estimator(
+        cls,
+        net: Any,
+        *,
+        name: str = "nmf_auc",
+        layers: bool = False,
+        metrics: Sequence[str] = (),
+    ) -> Self:
         """Read the history of a trained net.
 
         Parameters
@@ -232,7 +252,14 @@ class TrainingDisplay:
 
     @classmethod
     @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
-    def from_history(cls, history, *, name="nmf_auc", layers=False, metrics=()):
+    def from_history(
+        cls,
+        history: Any,
+        *,
+        name: str = "nmf_auc",
+        layers: bool = False,
+        metrics: Sequence[str] = (),
+    ) -> Self:
         """Read a history.
 
         Parameters
@@ -275,7 +302,13 @@ class TrainingDisplay:
             metrics={column: values_of(rows, column) for column in metrics},
         )
 
-    def plot(self, ax=None, *, name=None, line_kw=None):
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        name: str | None = None,
+        line_kw: dict | None = None,
+    ) -> Self:
         """Draw the score, the best epoch, and what else was taken.
 
         Metrics within [0, 1] share the y axis of the score; the others, as losses, have
