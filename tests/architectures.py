@@ -1,7 +1,8 @@
-"""Real architectures, written out, that the tests capture activations of."""
+"""Networks of the tests: real architectures, written out, and nets around small ones."""
 
 import torch
 import torch.nn.functional as F
+from skorch import NeuralNetClassifier
 from torch import nn
 
 
@@ -169,6 +170,54 @@ def mlp(n_inputs=4, width=8, n_classes=3, activation=nn.ReLU):
         activation(),
         nn.Linear(width, n_classes),
     )
+
+
+class DropoutMlp(nn.Module):
+    """Of 64 inputs and 10 outputs, with dropout and ReLUs that are calls."""
+
+    def __init__(self, n_hidden=32, output=None):
+        super().__init__()
+        self.first = nn.Linear(64, n_hidden)
+        self.second = nn.Linear(n_hidden, n_hidden)
+        self.last = nn.Linear(n_hidden, 10)
+        self.drop = nn.Dropout(0.2)
+        self.output = output
+
+    def forward(self, X):
+        X = self.drop(torch.relu(self.first(X)))
+        X = self.last(torch.relu(self.second(X)))
+        return X if self.output is None else self.output(X)
+
+
+def make_net(*callbacks, module=DropoutMlp, kind=NeuralNetClassifier, **settings):
+    """Make a skorch net of digits with callbacks."""
+    settings = {
+        "max_epochs": 3,
+        "lr": 0.003,
+        "optimizer": torch.optim.Adam,
+        "criterion": nn.CrossEntropyLoss,
+        "train_split": None,
+        "verbose": 0,
+    } | settings
+    return kind(module, callbacks=list(callbacks), **settings)
+
+
+def skorch_net(module=mlp, kind=NeuralNetClassifier, **settings):
+    """Make a skorch net that learns the digits in a few epochs."""
+    settings = {
+        "module__n_inputs": 64,
+        "module__width": 32,
+        "module__n_classes": 10,
+        "optimizer": torch.optim.Adam,
+        "lr": 0.01,
+        "max_epochs": 8,
+        "batch_size": 40,
+        "train_split": None,
+        "verbose": 0,
+    } | settings
+    if kind is NeuralNetClassifier:
+        settings["criterion"] = nn.CrossEntropyLoss
+    return kind(module, **settings)
 
 
 #: Architecture and the shape of a sample.

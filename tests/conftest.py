@@ -1,10 +1,25 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torch import nn
 
-from sknonlin import ActivationNonlinearity
+from sknonlin import ActivationNonlinearity, MemorizationDetector
+from sknonlin.callbacks import NonlinearityScoring
+from tests.architectures import seeded, skorch_net
 
 RANKS = [1, 2, 4, 8]
+COMPRESSIONS = ["nmf", "pca", "ablation"]
+LITTLE = 0.05  # MiB, so that everything is cut into very many parts
+FAST = ActivationNonlinearity(ranks=[1, 2, 4])
+barely_trained = pytest.mark.filterwarnings("ignore:The network fits")
+# How activations are spoilt, and what the error says.
+BAD_VALUES = [
+    (lambda X: -X, "Negative values in data"),
+    (lambda X: X * np.nan, "NaN"),
+    (lambda X: X + np.inf, "infinity"),
+    (lambda X: X[0], "Expected 2D array"),
+]
 
 # At the tests' sizes a second thread gains nothing, and costs much where cores are busy.
 torch.set_num_threads(1)
@@ -34,6 +49,60 @@ def relu_matrix(n, q, depth=6, seed=0):
 def make(**parameters):
     parameters = {"ranks": RANKS, "max_rows": 60, "random_state": 0} | parameters
     return ActivationNonlinearity(**parameters)
+
+
+def first_digits(n):
+    """Images of digits as rows in [0, 1], and their labels."""
+    X, y = load_digits(return_X_y=True)
+    return (X[:n] / 16).astype(np.float32), y[:n]
+
+
+def detector(estimator="skorch", **settings):
+    estimator = skorch_net() if estimator == "skorch" else estimator
+    return MemorizationDetector(
+        estimator, **{"nonlinearity": FAST, "random_state": 0} | settings
+    )
+
+
+def scoring(**settings):
+    return NonlinearityScoring(**{"batch_size": 100, "ranks": (2, 4)} | settings)
+
+
+def fit(net, X, y, seed=0):
+    """Fit a net from a seed, in a test with the fixture ``torch_state_kept``."""
+    torch.manual_seed(seed)
+    return net.fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return first_digits(300)
+
+
+@pytest.fixture(scope="module")
+def network(digits):
+    """A trained MLP of 64, 32, 32 and 10 units."""
+    X, y = map(torch.from_numpy, digits)
+
+    def train():
+        module = nn.Sequential(
+            nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)
+        )
+        optimizer = torch.optim.Adam(module.parameters(), 1e-2)
+        for _ in range(60):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(X), y).backward()
+            optimizer.step()
+        return module
+
+    return seeded(train)
+
+
+@pytest.fixture
+def torch_state_kept():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture

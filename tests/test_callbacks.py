@@ -8,69 +8,25 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_digits
-from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
-from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils import check_random_state
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
-from sknonlin import nmf_path, nnls
 from sknonlin._memorization.monitor import NonlinearityMonitor
 from sknonlin.callbacks import NonlinearityScoring
 from sknonlin.datasets import make_noisy_labels
+from tests.architectures import DropoutMlp, make_net
+from tests.conftest import first_digits, fit, scoring
+
+pytestmark = pytest.mark.usefixtures("torch_state_kept")
 
 
 @pytest.fixture(scope="module")
 def digits():
-    X, y = load_digits(return_X_y=True)
-    return (X[:600] / 16).astype(np.float32), y[:600]
-
-
-@pytest.fixture(autouse=True)
-def torch_state_kept():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
-class Mlp(nn.Module):
-    def __init__(self, n_hidden=32, output=None):
-        super().__init__()
-        self.first = nn.Linear(64, n_hidden)
-        self.second = nn.Linear(n_hidden, n_hidden)
-        self.last = nn.Linear(n_hidden, 10)
-        self.drop = nn.Dropout(0.2)
-        self.output = output
-
-    def forward(self, X):
-        X = self.drop(torch.relu(self.first(X)))
-        X = self.last(torch.relu(self.second(X)))
-        return X if self.output is None else self.output(X)
-
-
-def make_net(*callbacks, module=Mlp, kind=NeuralNetClassifier, **settings):
-    settings = {
-        "max_epochs": 3,
-        "lr": 0.003,
-        "optimizer": torch.optim.Adam,
-        "criterion": nn.CrossEntropyLoss,
-        "train_split": None,
-        "verbose": 0,
-    } | settings
-    return kind(module, callbacks=list(callbacks), **settings)
-
-
-def scoring(**settings):
-    return NonlinearityScoring(**{"batch_size": 100, "ranks": (2, 4)} | settings)
-
-
-def fit(net, X, y, seed=0):
-    torch.manual_seed(seed)
-    return net.fit(X, y)
+    return first_digits(600)
 
 
 def test_history_has_the_score_and_a_column_for_each_layer(digits):
@@ -92,7 +48,7 @@ def test_weights_are_the_same_with_and_without_it(digits, train_split):
     settings = {} if train_split else {"train_split": None}
     plain, watched = make_net(**settings), make_net(scoring(), **settings)
     if train_split:
-        default = NeuralNetClassifier(Mlp).train_split
+        default = NeuralNetClassifier(DropoutMlp).train_split
         plain.set_params(train_split=default)
         watched.set_params(train_split=default)
     a, b = fit(plain, *digits).module_, fit(watched, *digits).module_
@@ -278,107 +234,7 @@ def test_parameters_are_checked(digits, settings, message):
         fit(make_net(scoring(**settings)), *digits)
 
 
-def test_monitor_in_a_loop_gives_what_the_callback_gives(digits):
-    monitor = NonlinearityMonitor(*digits, batch_size=100, ranks=(2, 4))
-
-    class Loop(Callback):
-        def on_train_begin(self, net, **kwargs):
-            monitor.update(net.module_)
-
-        def on_epoch_end(self, net, **kwargs):
-            net.module_.train()
-            monitor.update(net.module_)
-            assert net.module_.training
-
-    net = fit(make_net(scoring(), Loop()), *digits)
-    assert monitor.scores_[1:] == net.history[:, "nmf_auc"]
-    assert set(monitor.layer_scores_[0]) == {"relu", "relu:2"}
-
-
-def test_monitor_leaves_the_random_state(digits):
-    net = fit(make_net(), *digits)
-    state = torch.random.get_rng_state()
-    NonlinearityMonitor(*digits).update(net.module_)
-    assert torch.equal(state, torch.random.get_rng_state())
-
-
-def test_score_of_two_measurements(digits):
-    """It is the mean of the weakest layers' scores times the share of equal answers."""
-    nets = [fit(make_net(max_epochs=epochs), *digits) for epochs in (3, 5)]
-    monitor = NonlinearityMonitor(*digits)
-    scores = [monitor.update(net) for net in (nets[0], nets[0], nets[1])]
-    weakest = [min(layers.values()) for layers in monitor.layer_scores_]
-    assert scores[0] == scores[1] == weakest[0] == weakest[1]
-    chosen = monitor._samples.numpy()[monitor._batches.ravel()]
-    equal = (nets[0].predict(chosen) == nets[1].predict(chosen)).mean()
-    assert equal < 1
-    assert scores[2] == pytest.approx((weakest[1] + weakest[2]) / 2 * equal)
-
-
-@pytest.mark.parametrize("n_samples", [600, 3500])
-def test_callback_and_monitor_choose_the_same_samples(digits, n_samples):
-    X, y = (np.resize(part, (n_samples, *part.shape[1:])) for part in digits)
-    net = fit(make_net(NonlinearityScoring(), max_epochs=1), X, y)
-    monitor = NonlinearityMonitor(X, y)
-    monitor.update(net)
-    columns = {f"nmf_auc_{k}": v for k, v in monitor.layer_scores_[0].items()}
-    assert columns.items() <= net.history[-1].items()
-
-
-@pytest.mark.parametrize(
-    ("n_samples", "n_classes", "half", "ranks"),
-    [
-        (100, 10, 50, [12]),
-        (2000, 10, 150, [15]),
-        (8000, 2, 400, [3]),
-        (20000, 99, 500, [125]),
-    ],
-)
-def test_automatic_sizes(n_samples, n_classes, half, ranks):
-    y = np.arange(n_samples) % n_classes
-    monitor = NonlinearityMonitor(np.zeros((n_samples, 1)), y)
-    assert monitor._batches.shape == (1, 2, half)
-    assert monitor.ranks == ranks
-
-
-@pytest.mark.parametrize("rank", [24, 32])
-def test_layers_that_lose_nothing_at_the_rank_keep_their_accuracy(digits, rank):
-    net = fit(make_net(), *digits)
-    scores = NonlinearityMonitor(*digits, ranks=[rank], batch_size=300)
-    accuracy = scores.update(net)
-    assert set(scores.layer_scores_[0].values()) == {accuracy}
-    predicted = net.predict(digits[0])
-    assert accuracy == pytest.approx((predicted == digits[1]).mean(), abs=0.05)
-
-
-def test_a_half_is_put_on_the_components_of_the_other(digits):
-    """The score of the last layer against its definition, from the public functions."""
-    net = fit(make_net(max_epochs=5, module__n_hidden=64), *digits).module_
-    net.eval()
-    monitor = NonlinearityMonitor(*digits, ranks=[6])
-    monitor.update(net)
-    halves = torch.from_numpy(monitor._batches[0])
-    X, y = monitor._samples, torch.from_numpy(monitor.y)
-    right, kept = [], []
-    with torch.no_grad():
-        A = torch.relu(net.second(torch.relu(net.first(X))))
-        for own, other in (halves, halves.flip(0)):
-            (H,) = nmf_path(A[other], [6], max_iter=12, tol=1e-3).components
-            kept.append(net.last(nnls(A[own], H) @ H).argmax(1) == y[own])
-            right.append(net.last(A[own]).argmax(1) == y[own])
-    right, kept = torch.cat(right).double().mean(), torch.cat(kept).double().mean()
-    expected = (kept * kept / right).item()
-    assert expected < right - 0.1
-    assert monitor.layer_scores_[0]["relu:2"] == pytest.approx(expected, abs=0.03)
-
-
-def test_a_network_that_is_always_wrong_scores_zero(digits):
-    net = fit(make_net(max_epochs=30), *digits)
-    monitor = NonlinearityMonitor(digits[0], (digits[1] + 5) % 10)
-    assert monitor.update(net) < 0.05
-
-
-class Noisy(Mlp):
+class Noisy(DropoutMlp):
     """Draws in its forward pass, and keeps buffers in two ways."""
 
     def __init__(self):
@@ -486,37 +342,6 @@ def test_a_training_that_fails_and_is_begun_again(digits):
     assert fit(net, *digits).history[:, "nmf_auc"] == expected
 
 
-@pytest.mark.parametrize("kind", ["mlp", "skorch"])
-def test_monitor_refuses_regressors(digits, kind):
-    X, y = digits[0], (digits[1] % 2).astype(np.float32)
-    if kind == "mlp":
-        net = MLPRegressor(hidden_layer_sizes=(8,), max_iter=2, random_state=0)
-    else:
-        net = make_net(kind=NeuralNetRegressor, criterion=nn.MSELoss, module__output=first)
-        y = y[:, None]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        net.fit(X, y)
-    with pytest.raises(ValueError, match="is a regressor"):
-        NonlinearityMonitor(X, digits[1] % 2).update(net)
-
-
-def first(output):
-    return output[:, :1]
-
-
-def test_a_perceptron_of_scikit_learn_trained_step_by_step(digits):
-    X, y = digits[0], np.array(list("abcdefghij"))[digits[1]]
-    monitor = NonlinearityMonitor(X, y)
-    net = MLPClassifier((32,), random_state=0)
-    with pytest.raises(NotFittedError):
-        monitor.update(net)
-    for _ in range(15):
-        net.partial_fit(X, y, classes=np.unique(y))
-        monitor.update(net)
-    assert monitor.scores_[-1] > monitor.scores_[0]
-
-
 def test_a_binary_net(digits):
     X, y = digits[0], (digits[1] % 2).astype(np.float32)
     net = make_net(
@@ -532,21 +357,6 @@ def test_a_binary_net(digits):
 
 def squeezed(output):
     return output[:, 0]
-
-
-def test_a_network_without_an_axis_of_samples(digits):
-    class Weights(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(64, 10))
-
-        def forward(self, X):
-            return X @ torch.relu(self.weight)
-
-    monitor = NonlinearityMonitor(*digits)
-    with pytest.raises(ValueError, match="axis of the samples"):
-        monitor.update(Weights())
-    assert monitor.scores_ == monitor.layer_scores_ == []
 
 
 def test_a_collate_function_that_only_training_has(digits):
@@ -578,14 +388,6 @@ def test_lazy_modules_are_told(digits):
         fit(net, *digits)
 
 
-def test_outputs_that_are_nan(digits):
-    net = fit(make_net(), *digits)
-    with torch.no_grad():
-        net.module_.last.bias.fill_(torch.nan)
-    with pytest.raises(ValueError, match="output contains NaN"):
-        NonlinearityMonitor(*digits).update(net)
-
-
 def test_every_goes_on_through_partial_fits(digits):
     net = make_net(scoring(every=3), max_epochs=1)
     for _ in range(5):
@@ -602,63 +404,3 @@ def test_targets_of_several_columns(digits):
     soft = np.eye(10, dtype=np.float32)[digits[1]]
     with pytest.raises(ValueError, match=r"have the shape \(100, 10\)"):
         Net.fit(make_net(scoring(), kind=Net), digits[0], soft)
-
-
-def test_a_convolutional_network_in_several_batches(digits):
-    X, y = digits[0].reshape(-1, 1, 8, 8), digits[1]
-    torch.manual_seed(0)
-    conv = nn.Sequential(
-        *[nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)],
-        *[nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)],
-    )
-    watch = NonlinearityScoring(batch_size=150, n_batches=3)
-    history = fit(make_net(watch, module=conv, max_epochs=6), X, y).history
-    assert history[-1, "nmf_auc"] > history[0, "nmf_auc"]
-    batches = [NonlinearityMonitor(X, y, batch_size=150, n_batches=n) for n in (1, 3)]
-    for monitor in batches:
-        monitor.update(conv)
-    one, three = (monitor.layer_scores_[0]["1"] for monitor in batches)
-    assert len(np.unique(batches[1]._batches)) == 450
-    assert one != three == pytest.approx(one, abs=0.1)
-
-
-def test_batches_are_cut_to_what_a_pass_may_hold(digits, monkeypatch):
-    net = fit(make_net(), *digits)
-    monitor = NonlinearityMonitor(*digits, batch_size=600)
-    sizes = []
-    monkeypatch.setattr("sknonlin._memorization.monitor.pass_samples", lambda capture: 200)
-    monkeypatch.setattr(
-        "sknonlin._memorization.monitor.check_output",
-        lambda output: sizes.append(len(output)),
-    )
-    monitor.update(net)
-    assert sizes == [200]
-
-
-def test_a_stream_cannot_be_monitored(digits):
-    class Stream(IterableDataset):
-        def __iter__(self):
-            return zip(*digits, strict=True)
-
-    with pytest.raises(TypeError, match="Stream, whose samples cannot be chosen"):
-        NonlinearityMonitor(Stream(), digits[1])
-
-
-def test_too_few_samples_for_two_halves(digits):
-    with pytest.raises(ValueError, match="X has 3 samples; two halves"):
-        NonlinearityMonitor(digits[0][:3], digits[1][:3])
-
-
-def test_monitor_checks_lengths(digits):
-    with pytest.raises(ValueError, match="600 samples, but y has 5"):
-        NonlinearityMonitor(digits[0], digits[1][:5])
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu_as_on_the_cpu(digits):
-    net = fit(make_net(scoring(), device="cuda"), *digits)
-    assert len(net.history[:, "nmf_auc"]) == 3
-    monitors = [NonlinearityMonitor(*digits) for _ in range(2)]
-    on_gpu = monitors[0].update(net.module_)
-    assert monitors[1].update(net.module_.cpu()) == pytest.approx(on_gpu, abs=0.02)

@@ -1,3 +1,5 @@
+"""ActivationNonlinearity: its fits, arrays in and out, and what it refuses."""
+
 import pickle
 
 import joblib
@@ -6,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from scipy import optimize, sparse
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
@@ -15,13 +17,8 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from sknonlin import ActivationNonlinearity, nmf_path
-from sknonlin._running.validation import auto_ranks
 from sknonlin.curves import area_under_curve
-from tests.conftest import make, relu_matrix
-
-RANKS = [1, 2, 4, 8]
-COMPRESSIONS = ["nmf", "pca", "ablation"]
-
+from tests.conftest import BAD_VALUES, COMPRESSIONS, RANKS, relu_matrix
 
 # Fitting
 
@@ -55,75 +52,6 @@ def test_errors_add_up_from_the_rows(activations, compression):
     np.testing.assert_allclose(scorer.errors_, total, rtol=rtol)
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_by_class_is_one_fit_for_each_class(labelled, compression):
-    X, y = labelled
-    settings = {"ranks": RANKS, "compression": compression, "random_state": 0}
-    together = ActivationNonlinearity(by_class=True, **settings).fit(X, y)
-    np.testing.assert_array_equal(together.classes_, [4, 7, 9])
-    assert together.errors_.shape == (3, 4)
-    assert together.nonlinearity_.shape == (3,)
-    residuals = together.transform(X).reshape(len(X), 3, 4)
-    for i, label in enumerate(together.classes_):
-        alone = ActivationNonlinearity(**settings).fit(X[y == label])
-        np.testing.assert_allclose(together.errors_[i], alone.errors_, atol=1e-6)
-        np.testing.assert_allclose(residuals[:, i], alone.transform(X), atol=1e-4)
-
-
-def test_a_class_of_one_sample_is_its_own_cone(labelled):
-    X, y = labelled
-    y = y.copy()
-    y[0] = 1
-    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
-    assert (scorer.errors_[0] == 0).all()
-    np.testing.assert_allclose(scorer.score_samples(X[:1], [1]), 0, atol=1e-7)
-
-
-def test_small_classes_are_exact_from_their_size_on(labelled):
-    X, y = labelled
-    scorer = ActivationNonlinearity([2, 9, 12], by_class=True).fit(X, y)
-    assert (scorer.errors_[2] == [scorer.errors_[2, 0], 0, 0]).all()
-    assert (scorer.errors_[:2] > 0).all()
-
-
-@pytest.mark.parametrize("solver", ["admm", "mu"])
-def test_a_class_does_not_depend_on_the_others(solver):
-    rng = np.random.default_rng(0)
-    X, y = relu_matrix(150, 64), np.repeat([0, 1, 2], (33, 57, 60))
-    settings = {"by_class": True, "solver": solver, "max_rows": 58, "random_state": 0}
-    together = ActivationNonlinearity(RANKS, **settings).fit(X, y)
-    shuffled = rng.permutation(90)
-    apart = ActivationNonlinearity(RANKS, **settings).fit(
-        X[:90][shuffled], y[:90][shuffled]
-    )
-    np.testing.assert_allclose(together.errors_[:2], apart.errors_, rtol=1e-8)
-    alone = ActivationNonlinearity(RANKS, **settings).fit(X[33:90], y[33:90])
-    np.testing.assert_allclose(together.errors_[1:2], alone.errors_, rtol=1e-8)
-
-
-def test_ten_thousand_classes():
-    rng = np.random.default_rng(0)
-    X, y = rng.random((20_000, 4)), np.repeat(np.arange(10_000), 2)
-    scorer = ActivationNonlinearity([1], by_class=True).fit(X, y)
-    assert scorer.errors_.shape == (10_000, 1)
-    assert scorer.score_samples(X[:50], y[:50]).max() < 1
-
-
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_random_state_seeds_all_classes_alike(compression):
-    X, y = relu_matrix(200, 16), np.repeat([0, 1], (90, 110))
-    errors = [
-        ActivationNonlinearity(
-            RANKS, compression=compression, by_class=True, max_rows=50, random_state=seed
-        )
-        .fit(X, y)
-        .errors_
-        for seed in (np.random.RandomState(3), np.random.RandomState(3), 4)
-    ]
-    np.testing.assert_array_equal(errors[0], errors[1])
-    assert (errors[0] == errors[2]).all() == (compression == "pca")
-
-
 def test_fitting_again_without_classes_forgets_them(labelled):
     X, y = labelled
     scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
@@ -142,125 +70,6 @@ def test_strings_and_booleans_are_classes(labelled):
     assert scorer.classes_.tolist() == ["cat", "dog", "fish"]
     assert scorer.get_feature_names_out()[4] == "classdog_rank1"
     assert len(ActivationNonlinearity(RANKS, by_class=True).fit(X, y > 4).classes_) == 2
-
-
-def test_many_classes_of_all_sizes():
-    rng = np.random.default_rng(0)
-    y = rng.geometric(0.02, size=1000)
-    scorer = ActivationNonlinearity([1, 3], by_class=True).fit(rng.random((1000, 8)), y)
-    assert scorer.errors_.shape == (len(np.unique(y)), 2)
-    assert (np.diff(scorer.errors_) <= 0).all()
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((100, 200), [1, 2, 3, 4, 6, 8, 11, 16, 23, 32]),
-        ((100, 8), [1, 2, 3, 4, 6]),
-        ((1, 9), [1]),
-    ],
-)
-def test_automatic_ranks_stay_below_the_matrix(shape, expected):
-    assert auto_ranks(min(shape)) == expected
-    scorer = ActivationNonlinearity().fit(np.ones(shape))
-    assert scorer.ranks_.tolist() == expected
-
-
-# Rows
-
-
-def test_residuals_are_scipys(activations):
-    scorer = ActivationNonlinearity(RANKS).fit(activations)
-    X = relu_matrix(20, 40, seed=3)
-    expected = [
-        [optimize.nnls(H.T, row)[1] / np.linalg.norm(row) for H in scorer.components_]
-        for row in X
-    ]
-    np.testing.assert_allclose(scorer.transform(X), expected, atol=1e-7)
-
-
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_score_is_the_area_under_the_rows_curve(activations, compression):
-    scorer = ActivationNonlinearity(RANKS, compression=compression, random_state=0)
-    scorer.fit(activations)
-    expected = area_under_curve(RANKS, scorer.transform(activations))
-    np.testing.assert_allclose(scorer.score_samples(activations), expected)
-
-
-def test_score_by_class_takes_the_class_given_or_the_best(labelled):
-    X, y = labelled
-    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
-    areas = area_under_curve(RANKS, scorer.transform(X).reshape(len(X), 3, 4))
-    codes = np.searchsorted(scorer.classes_, y)
-    np.testing.assert_allclose(scorer.score_samples(X, y), areas[np.arange(64), codes])
-    np.testing.assert_allclose(scorer.score_samples(X), areas.min(1))
-
-
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("n_elements", [1, 24 * 60, 2**20])
-def test_rows_of_classes_of_any_size_in_stacks_of_any(
-    classes, compression, n_elements, monkeypatch
-):
-    X, y = classes
-    scorer = make(compression=compression, by_class=True).fit(X, y)
-    expected = {}
-    for i, label in enumerate(scorer.classes_):
-        alone = make(compression=compression)
-        alone.fit(X[y == label])
-        alone.components_ = [H[i] for H in scorer.components_]
-        expected[label] = (
-            alone.transform(X),
-            alone.score_samples(X),
-            alone.reconstruct(X, 4),
-        )
-    monkeypatch.setattr("sknonlin._matrices.stack.CACHED_ELEMENTS", n_elements)
-    residuals, scores = scorer.transform(X), scorer.score_samples(X, y)
-    rows = scorer.reconstruct(X, 4, y)
-    for i, (label, (own, areas, approximations)) in enumerate(expected.items()):
-        np.testing.assert_allclose(residuals[:, 4 * i : 4 * i + 4], own, atol=1e-9)
-        chosen = y == label
-        np.testing.assert_allclose(scores[chosen], areas[chosen], atol=1e-9)
-        np.testing.assert_allclose(rows[chosen], approximations[chosen], atol=1e-9)
-
-
-def test_zero_rows_have_no_residual(activations):
-    scorer = ActivationNonlinearity(RANKS).fit(activations)
-    assert (scorer.transform(np.zeros((2, 40))) == 0).all()
-
-
-@pytest.mark.parametrize("factor", [1e-300, 1e-30, 1e30, 1e300])
-def test_residuals_do_not_depend_on_scale(activations, factor):
-    scorer = ActivationNonlinearity(RANKS).fit(activations)
-    expected = scorer.transform(activations)
-    np.testing.assert_allclose(scorer.transform(activations * factor), expected, atol=1e-7)
-
-
-def test_chunks_change_nothing(activations, monkeypatch):
-    scorer = ActivationNonlinearity(RANKS).fit(activations)
-    residuals, rows = scorer.transform(activations), scorer.reconstruct(activations, 4)
-    monkeypatch.setattr("sknonlin._matrices.stack.CHUNK_ELEMENTS", 300)
-    np.testing.assert_allclose(scorer.transform(activations), residuals, atol=1e-10)
-    np.testing.assert_allclose(scorer.reconstruct(activations, 4), rows, atol=1e-10)
-
-
-@pytest.mark.parametrize("compression", ["nmf", "pca"])
-@pytest.mark.parametrize("by_class", [False, True])
-def test_reconstruction_leaves_the_residual(labelled, compression, by_class):
-    X, y = labelled
-    scorer = ActivationNonlinearity(RANKS, compression=compression, by_class=by_class)
-    residuals = scorer.fit(X, y).transform(X).reshape(len(X), -1, 4)
-    codes = np.searchsorted([4, 7, 9], y) if by_class else 0
-    left = np.linalg.norm(X - scorer.reconstruct(X, 4, y), axis=1)
-    norms = np.linalg.norm(X, axis=1)
-    np.testing.assert_allclose(left, residuals[np.arange(64), codes, 2] * norms, atol=1e-7)
-
-
-def test_reconstruction_without_labels_takes_the_best_class(labelled):
-    X, y = labelled
-    scorer = ActivationNonlinearity(RANKS, by_class=True).fit(X, y)
-    areas = area_under_curve(RANKS, scorer.transform(X).reshape(len(X), 3, 4))
-    best = scorer.classes_[areas.argmin(1)]
-    np.testing.assert_allclose(scorer.reconstruct(X, 4), scorer.reconstruct(X, 4, best))
 
 
 # Arrays in and out
@@ -386,13 +195,7 @@ def test_union_and_column_transformer(labelled):
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        (lambda X: -X, "Negative values in data"),
-        (lambda X: X * np.nan, "NaN"),
-        (lambda X: X + np.inf, "infinity"),
-        (lambda X: X[0], "Expected 2D array"),
-        (lambda X: X[None], "dim 3|shape"),
-    ],
+    [*BAD_VALUES, (lambda X: X[None], "dim 3|shape")],
 )
 def test_bad_values_say_so(activations, kind, change, message):
     bad = kind(change(activations))

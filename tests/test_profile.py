@@ -4,7 +4,6 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -12,40 +11,13 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, LayerProfile, layer_profile, nmf_path
-from sknonlin._memorization.profiling import make_passes
 from sknonlin._network.adapters import as_network
 from sknonlin.batches import make_batches
 from sknonlin.profile import ProfileSettings, measure_memorization, memorization_score
-from tests.architectures import ARCHITECTURES, Undecided, mlp, seeded
+from tests.architectures import ARCHITECTURES, mlp, seeded
 
 mpl.use("Agg")
 RANKS = [1, 2, 4]
-
-
-@pytest.fixture(scope="module")
-def digits():
-    X, y = load_digits(return_X_y=True)
-    X = (X[:300] / 16).astype(np.float32)
-    return X, y[:300]
-
-
-@pytest.fixture(scope="module")
-def network(digits):
-    """A trained MLP of 64, 32, 32 and 10 units."""
-    X, y = map(torch.from_numpy, digits)
-
-    def train():
-        module = nn.Sequential(
-            nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)
-        )
-        optimizer = torch.optim.Adam(module.parameters(), 1e-2)
-        for _ in range(60):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(module(X), y).backward()
-            optimizer.step()
-        return module
-
-    return seeded(train)
 
 
 def images(name, n=30):
@@ -134,42 +106,6 @@ def test_real_architectures(name, compression, cumulative):
         assert (np.diff(profile.batch_errors, axis=-1) <= 1e-6).all()
 
 
-class Residual(nn.Module):
-    def __init__(self, hidden_read=False):
-        super().__init__()
-        self.hidden_read = hidden_read
-        self.parts = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8)])
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x):
-        if self.hidden_read:
-            x.sum().tolist()
-        first = torch.relu(self.parts[0](x))
-        second = torch.relu(self.parts[1](first)) + first
-        return self.head(torch.relu(self.parts[2](second)))
-
-
-def test_cumulative_where_the_network_must_run_in_full():
-    X, y = seeded(torch.randn, 60, 4), np.arange(60) % 3
-    settings = {"ranks": RANKS, "compression": "pca", "cumulative": True}
-    profiles = [
-        layer_profile(seeded(Residual, read), X, y, **settings, random_state=0)
-        for read in (False, True)
-    ]
-    np.testing.assert_allclose(profiles[0].errors, profiles[1].errors, atol=1e-5)
-    np.testing.assert_allclose(profiles[0].accuracies, profiles[1].accuracies)
-
-
-@pytest.mark.parametrize("cumulative", [False, True])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_precisions(dtype, cumulative):
-    module, X = seeded(mlp), seeded(torch.randn, 60, 4)
-    y, settings = np.arange(60) % 3, {"ranks": RANKS, "random_state": 0}
-    expected = layer_profile(module, X, y, cumulative=cumulative, **settings)
-    found = layer_profile(module.to(dtype), X, y, cumulative=cumulative, **settings)
-    np.testing.assert_allclose(found.errors, expected.errors, atol=0.03)
-
-
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_the_same_network_from_three_libraries(digits):
     X, y = digits
@@ -190,31 +126,6 @@ def test_the_same_network_from_three_libraries(digits):
         np.testing.assert_allclose(profile.errors, profiles[0].errors, atol=5e-3)
         np.testing.assert_allclose(profile.accuracy, profiles[0].accuracy)
     assert profiles[0].layer_names == ["relu1", "relu2"]
-
-
-def test_result_does_not_depend_on_other_classes_or_passes(network, digits, monkeypatch):
-    X, y = digits
-    settings = {"ranks": RANKS, "random_state": 0, "batch_size": 20}
-    whole = layer_profile(network, X, y, **settings)
-    few = y < 3
-    part = layer_profile(network, X[few], y[few], **settings)
-    np.testing.assert_allclose(part.accuracy, whole.accuracy[:3])
-    monkeypatch.setattr("sknonlin._network.layers.PASS_ELEMENTS", 64 * 20)
-    split = layer_profile(network, X, y, **settings)
-    np.testing.assert_allclose(split.errors, whole.errors, atol=1e-4)
-    np.testing.assert_allclose(split.accuracies, whole.accuracies, atol=0.051)
-
-
-def test_forward_passes_are_not_wasted(network, digits):
-    X, y = digits
-    calls = []
-    handle = network.register_forward_hook(lambda *_: calls.append(1))
-    try:
-        layer_profile(network, X, y, ranks=RANKS, batch_size=20, random_state=0)
-    finally:
-        handle.remove()
-    n_replays = 2 * len(RANKS)
-    assert len(calls) <= n_replays + 3  # and two to list the layers
 
 
 def test_batches_of_all_kinds(network, digits):
@@ -276,19 +187,6 @@ def test_without_replays_the_errors_are_the_same(network, digits):
     whole = layer_profile(network, *digits, **settings)
     np.testing.assert_array_equal(quick.errors, whole.errors)
     assert np.isnan(quick.accuracies).all()
-
-
-def test_layers_that_some_batches_do_not_reach(monkeypatch):
-    module, X = seeded(Undecided), seeded(torch.rand, 40, 4)
-    X[20:] *= -1
-    y = np.repeat([0, 1], 20)
-    # One pass for each class, which go different ways.
-    monkeypatch.setattr("sknonlin._network.layers.PASS_ELEMENTS", 1)
-    profile = layer_profile(module, X, y, ranks=[1, 2], random_state=0)
-    assert profile.layer_names == ["relu", "relu:2", "relu:3", "relu:4"]
-    assert np.isnan(profile.errors[3, 1]).all()
-    assert not np.isnan(profile.errors[:, 0]).any()
-    assert not np.isnan(profile.error_auc).any()
 
 
 def test_automatic_ranks_fit_the_widest_layer(digits):
@@ -354,23 +252,6 @@ def test_gelu_with_pca():
     assert profile.layer_names == ["1", "3"]
 
 
-def test_dead_network_has_no_error():
-    module = seeded(mlp)
-    with torch.no_grad():
-        module[0].bias.fill_(-100)
-    profile = layer_profile(
-        module, seeded(torch.randn, 30, 4), np.arange(30) % 3, random_state=0
-    )
-    assert (profile.errors[0] == 0).all()
-
-
-def test_passes_hold_batches_of_one_size():
-    batches = [[np.arange(5), np.arange(5)], [np.arange(3)], [np.arange(5)]]
-    passes = list(make_passes(batches, max_samples=11))
-    assert [places for places, _ in passes] == [[(0, 0), (0, 1)], [(2, 0)], [(1, 0)]]
-    assert [len(index) for _, index in passes] == [10, 5, 3]
-
-
 def profile_of(errors):
     errors = np.asarray(errors, dtype=float).reshape(-1, 1, 1, 1)
     return LayerProfile(["a", "b"], np.array([0]), np.array([1]), errors, errors, errors)
@@ -404,51 +285,3 @@ def test_the_same_on_gpu(network, digits):
     there = layer_profile(network.cuda(), X, y, ranks=RANKS, random_state=0)
     network.cpu()
     np.testing.assert_allclose(there.errors, here.errors, atol=1e-3)
-
-
-def test_nan_names_the_first_layer_also_where_a_later_one_is_exact():
-    """The narrow second layer is not factorized at rank 8; the first one is the cause."""
-    with torch.random.fork_rng():
-        net = nn.Sequential(
-            *[nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 4), nn.ReLU(), nn.Linear(4, 2)]
-        )
-    with torch.no_grad():
-        net[0].weight[0, 0] = torch.nan
-    X = np.random.default_rng(0).random((40, 4)).astype(np.float32)
-    with pytest.raises(ValueError, match="layer '1' contain NaN"):
-        layer_profile(net, X, np.arange(40) % 2, ranks=[8], random_state=0)
-
-
-def test_batches_that_a_device_has_no_room_for(network, digits, monkeypatch):
-    X, y = digits
-    settings = {"ranks": RANKS, "batch_size": 20, "random_state": 0}
-    whole = layer_profile(network, X, y, **settings)
-    full = torch.OutOfMemoryError("in vain")
-    handle = network.register_forward_pre_hook(
-        lambda _, args: refuse(full) if len(args[0]) > 50 else None
-    )
-    split = layer_profile(network, X, y, **settings)
-    np.testing.assert_allclose(split.errors, whole.errors, atol=1e-4)
-    handle.remove()
-    handle = network.register_forward_pre_hook(
-        lambda _, args: refuse(full) if len(args[0]) > 10 else None
-    )
-    with pytest.raises(torch.OutOfMemoryError):
-        layer_profile(network, X, y, **settings)
-    handle.remove()
-
-
-def refuse(error):
-    raise error
-
-
-def test_a_batch_that_is_too_large_is_measured_in_groups_of_layers(
-    network, digits, monkeypatch
-):
-    X, y = digits
-    settings = {"ranks": RANKS, "batch_size": 20, "random_state": 0}
-    whole = layer_profile(network, X, y, **settings)
-    monkeypatch.setattr("sknonlin._memorization.profiling.PASS_SHARE", 1e-6)
-    small = layer_profile(network, X, y, **settings)
-    assert small.layer_names == whole.layer_names
-    np.testing.assert_allclose(small.errors, whole.errors, atol=1e-4)

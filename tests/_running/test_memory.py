@@ -1,3 +1,5 @@
+"""What is computed does not depend on the memory, and stays within it."""
+
 import os
 import subprocess
 import sys
@@ -11,16 +13,8 @@ from sklearn import clone, config_context
 from sklearn.datasets import load_digits
 
 from sknonlin import ActivationNonlinearity, nmf_path
-from sknonlin._factorization.compressions import rows_that_fit
-from sknonlin._matrices.products import unit_rows
-from sknonlin._matrices.row_sample import group_size
-from sknonlin._matrices.stack import MatrixStack, class_groups, stack_numbers
 from sknonlin._running import memory
-from sknonlin._running.memory import limited
-from sknonlin._running.torch_settings import PRODUCTS
-from tests.conftest import RANKS, make, relu_matrix
-
-LITTLE = 0.05  # MiB, so that everything is cut into very many parts
+from tests.conftest import LITTLE, RANKS, make, relu_matrix
 
 
 @pytest.fixture
@@ -70,103 +64,6 @@ def test_memory_is_scikit_learns_unless_given():
             np.testing.assert_array_equal(
                 nmf_path(X, RANKS, random_state=0, working_memory=1024).errors, errors
             )
-
-
-def test_fewer_rows_are_drawn_where_the_memory_is_short():
-    settings = {"ranks": [1, 8], "dtype": torch.float64, "device": "cpu"}
-    assert rows_that_fit(4000, 256, **settings) == 4000
-    assert 500 < rows_that_fit(4000, 16_384, **settings) < 4000
-    with limited(1e-6):
-        assert rows_that_fit(4000, 256, **settings) == 16
-        assert rows_that_fit(None, 256, **settings) == 16
-
-
-def test_stacks_are_learned_in_parts(stack):
-    expected = nmf_path(stack, RANKS)
-    path = nmf_path(stack, RANKS, working_memory=0.3)
-    np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-8)
-
-
-def test_all_parts_of_a_stack_share_one_draw():
-    stack = np.stack([relu_matrix(200, 24, seed=1)] * 3)
-    errors = nmf_path(
-        stack, RANKS, max_rows=40, working_memory=0.3, random_state=np.random.RandomState(0)
-    ).errors
-    np.testing.assert_allclose(errors[1:], errors[:-1], rtol=1e-9)
-
-
-@pytest.mark.parametrize("factor", [1e-300, 1e-30, 1, 1e30, 1e300])
-def test_the_draw_depends_on_neither_scale_nor_chunks(factor, monkeypatch):
-    X = relu_matrix(500, 16)
-    X[::7] *= 1e-6
-    expected = nmf_path(X, RANKS, max_rows=50, random_state=0)
-    monkeypatch.setattr("sknonlin._matrices.stack.CHUNK_ELEMENTS", 1000)
-    for working_memory in (None, LITTLE):
-        with monkeypatch.context() as m:
-            m.setattr("sknonlin.nmf.rows_that_fit", lambda max_rows, *_: max_rows)
-            path = nmf_path(
-                X * factor,
-                RANKS,
-                max_rows=50,
-                random_state=0,
-                working_memory=working_memory,
-            )
-        np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-9)
-    with limited(LITTLE):
-        assert group_size(500, 1) > 1
-
-
-def test_zero_chunks_and_rows_do_not_disturb_the_draw(monkeypatch):
-    X = relu_matrix(300, 16) * 1e-200
-    X[100:200] = 0
-    expected = nmf_path(X[np.r_[:100, 200:300]], RANKS, max_rows=50, random_state=0)
-    monkeypatch.setattr("sknonlin._matrices.stack.CHUNK_ELEMENTS", 16 * 50)
-    path = nmf_path(X, RANKS, max_rows=50, random_state=0)
-    np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.uint8, np.float64, ">f4"])
-def test_memory_maps_of_any_number_are_converted_in_chunks(tmp_path, dtype):
-    X = (relu_matrix(120, 24) * 20).astype(dtype)
-    np.save(tmp_path / "X.npy", X)
-    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    expected = make().fit(X)
-    scorer = make(working_memory=0.3).fit(mapped)
-    assert scorer.errors_.dtype == expected.errors_.dtype
-    np.testing.assert_allclose(scorer.transform(mapped), expected.transform(X), atol=1e-5)
-
-
-def test_values_of_a_memory_map_are_checked(tmp_path):
-    for value, message in ((-1, "Negative"), (np.nan, "NaN"), (np.inf, "infinity")):
-        X = relu_matrix(120, 24)
-        X[77, 3] = value
-        np.save(tmp_path / "X.npy", X)
-        mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-        with pytest.raises(ValueError, match=message):
-            make(working_memory=LITTLE).fit(mapped)
-        with pytest.raises(ValueError, match=message):
-            make().fit(relu_matrix(120, 24)).transform(mapped)
-
-
-def test_groups_of_classes_are_spread_over_the_workers():
-    sizes = [10] * 100 + [11] * 3
-    assert len(class_groups(sizes, 8, 4000, 2**20)) == 2
-    groups = class_groups(sizes, 8, 4000, 2**20, n_groups=4)
-    assert len(groups) >= 4
-    assert sorted(label for _, classes in groups for label in classes) == list(range(103))
-
-
-def test_stacks_count_what_is_made_of_their_cones():
-    n_features, extra = 64, 10_000
-    with limited(1):
-        most = stack_numbers(8, torch.device("cpu"))
-        groups = class_groups([1] * 100, n_features, None, most, extra=extra)
-        assert {len(classes) for _, classes in groups} == {1}
-    with limited(8):
-        most = stack_numbers(8, torch.device("cpu"))
-        groups = class_groups([1] * 100, n_features, None, most, extra=extra)
-        largest = max(len(classes) for _, classes in groups)
-        assert 5 < largest * (n_features + extra) * 8 / 2**17 <= 10
 
 
 @pytest.mark.parametrize("working_memory", [0, -1, "much"])
@@ -223,16 +120,6 @@ def test_a_stack_that_a_gpu_does_not_hold_is_halved(stack, monkeypatch):
         nmf_path(stack, RANKS)
 
 
-def test_a_device_without_float64_says_what_to_pass(activations, monkeypatch):
-    monkeypatch.setattr(
-        "sknonlin._matrices.stack.resolve_device",
-        lambda device, X=None: torch.device("mps"),
-    )
-    with pytest.raises(ValueError, match=r"'mps' has no float64.*Pass X as float32"):
-        MatrixStack(activations, "mps")
-    assert MatrixStack(activations.astype(np.float32), "mps").device.type == "mps"
-
-
 # Workers
 
 
@@ -268,67 +155,7 @@ def test_nothing_depends_on_the_number_of_workers(dtype, working_memory):
         np.testing.assert_allclose(other.transform(X), one.transform(X), atol=1e-6)
 
 
-# Interruptions and progress
-
-
-@pytest.fixture
-def low_precision():
-    """Settings that must be the same after the test."""
-    torch.set_float32_matmul_precision("medium")
-    before = [backend.fp32_precision for backend in PRODUCTS]
-    yield
-    after = [backend.fp32_precision for backend in PRODUCTS]
-    torch.set_float32_matmul_precision("highest")
-    assert before == after
-    assert "ieee" not in before
-
-
-@pytest.mark.usefixtures("low_precision")
-@pytest.mark.parametrize("by_class", [False, True])
-@pytest.mark.parametrize(
-    "target",
-    ["_factorization.compressions.residual_energies", "_matrices.row_sample.survey"],
-)
-def test_an_interrupted_fit_leaves_everything_as_it_was(
-    classes, by_class, target, monkeypatch
-):
-    X, y = classes
-    calls = []
-
-    def interrupt(*_args, **_kwargs):
-        calls.append(1)
-        raise KeyboardInterrupt
-
-    fresh = make(by_class=by_class)
-    fitted = make(by_class=by_class).fit(relu_matrix(80, 12), y[:80])
-    before = dict(vars(fitted))
-    parameters = fresh.get_params()
-    monkeypatch.setattr(f"sknonlin.{target}", interrupt)
-    for scorer in (fresh, fitted):
-        with pytest.raises(KeyboardInterrupt):
-            scorer.fit(X, y)
-    assert len(calls) == 2
-    assert vars(fresh) == parameters
-    assert vars(fitted) == before
-
-
-@pytest.mark.usefixtures("low_precision")
-def test_an_interrupted_transform_leaves_everything_as_it_was(classes, monkeypatch):
-    X, _ = classes
-    scorer = make(working_memory=LITTLE).fit(X)
-    before = dict(vars(scorer))
-    calls = []
-
-    def interrupt(X):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return unit_rows(X)
-
-    monkeypatch.setattr("sknonlin._factorization.by_row.unit_rows", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        scorer.transform(X)
-    assert vars(scorer) == before
+# Progress
 
 
 def test_every_long_loop_has_a_progress_bar(classes, capfd):
@@ -395,14 +222,44 @@ def test_peak_stays_near_the_working_memory(tmp_path):
     assert max(peaks) < 1.2 * 64
 
 
-def test_options_of_malloc_are_set_for_a_block_and_restored(monkeypatch):
+@pytest.mark.parametrize("set_by_user", [False, True])
+def test_options_of_malloc_are_set_once_and_restored(monkeypatch, set_by_user):
     calls = []
     monkeypatch.setattr(memory, "glibc", lambda name: lambda *args: calls.append(args))
-    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
-    with memory.freed_memory_kept():
+    monkeypatch.setattr(memory, "options_at_start", dict)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # which malloc has not read
+    with memory.freed_memory_kept:
         assert not calls
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as Dask does
-    with memory.freed_memory_kept():
+    before = {memory.TRIM_THRESHOLD: 65536}  # as Dask's workers begin
+    before |= {memory.MMAP_THRESHOLD: 4096} if set_by_user else {}
+    monkeypatch.setattr(memory, "options_at_start", lambda: before)
+    with memory.freed_memory_kept:
         assert dict(calls) == {-1: 2**28, -3: 2**25}
-    assert dict(calls[2:4]) == {-1: 65536, -3: 2**17}
+        with memory.freed_memory_kept:  # of another thread
+            assert len(calls) == 2
+        assert len(calls) == 2
+    assert dict(calls[2:4]) == {-1: 65536, -3: 4096 if set_by_user else 2**17}
     assert calls[4] == (0,)
+
+
+def test_options_are_those_that_a_process_began_with():
+    code = (
+        "import os; from sknonlin._running import memory;"
+        "os.environ['MALLOC_MMAP_THRESHOLD_'] = '1'; print(memory.options_at_start())"
+    )
+    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    run = [sys.executable, "-c", code]
+    shown = subprocess.run(run, env=environment, capture_output=True, check=True)
+    expected = {b"MALLOC_TRIM_THRESHOLD_": 65536} if sys.platform == "linux" else {}
+    assert shown.stdout.decode().strip() == str(expected)
+
+
+@pytest.mark.parametrize("stage", memory.SHARES)
+def test_what_a_stage_holds_at_once_is_no_more_than_there_is(stage):
+    assert sum(memory.SHARES[stage].values()) <= 1 + 1e-9
+
+
+def test_a_stage_within_another_has_its_part_of_the_memory():
+    with limited(100), memory.within("profile", "learning"):
+        assert memory.free_bytes("cpu") == 40 * memory.MEBIBYTE
+        assert memory.affordable(memory.MEBIBYTE, "learning", "matrices") == 30

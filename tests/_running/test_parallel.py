@@ -17,7 +17,6 @@ import pytest
 import torch
 from joblib import parallel_config
 from sklearn import clone, config_context, get_config
-from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
@@ -28,12 +27,15 @@ from torch.utils.data import TensorDataset
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
 from sknonlin._factorization.by_row import detached
+from sknonlin._memorization.activation_rows import SampleStream
+from sknonlin._memorization.sample_cones import unit_blocks
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
 from sknonlin._running.memory import limited
 from sknonlin._running.parallel import Replicas, Workers
 from sknonlin.metrics import memorization_scorer
 from tests.architectures import ResNet, mlp, seeded
+from tests.conftest import first_digits
 
 pytestmark = pytest.mark.filterwarnings("ignore:The network fits")  # trained a little
 BACKENDS = ["threading", "loky", "dask"]
@@ -64,8 +66,8 @@ def backend(request):
 
 @pytest.fixture(scope="module")
 def digits():
-    X, y = load_digits(return_X_y=True)
-    return (X[:300] / 16).astype(np.float32).reshape(-1, 1, 8, 8), y[:300] % 3
+    X, y = first_digits(300)
+    return X.reshape(-1, 1, 8, 8), y % 3
 
 
 @pytest.fixture(scope="module")
@@ -453,8 +455,10 @@ def test_samples_keep_their_order_and_numbers(digits, network, alone):
 
 
 def stop_after_one_block(detector, X, y):
-    with detector._sample_scores(X, y) as (_, blocks):
-        next(blocks)
+    with Workers(detector.n_jobs) as workers, limited(detector.working_memory):
+        features = detector._cones.features
+        stream = SampleStream(workers, detector._network(), X, features, len(y))
+        next(stream.run(np.arange(len(y)), unit_blocks))
         divide()
 
 

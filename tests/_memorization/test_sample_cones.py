@@ -11,17 +11,10 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._memorization.activation_rows import SampleFeatures, sample_keys
-from sknonlin._memorization.label_scores import (
-    auto_threshold,
-    fitting,
-    layer_weights,
-    wrong_share,
-)
-from sknonlin._network.adapters import as_network
-from sknonlin._network.layers import Capture
+from sknonlin._memorization.sample_cones import contrast
 from sknonlin.datasets import make_noisy_labels
 from tests.architectures import ResNet, mlp, seeded
+from tests.conftest import first_digits
 
 WRONG = 0.15
 
@@ -44,8 +37,7 @@ def skorch_net(n_classes=10, **settings):
 
 @pytest.fixture(scope="module")
 def digits():
-    X, y = load_digits(return_X_y=True)
-    return (X[:600] / 16).astype(np.float32), y[:600]
+    return first_digits(600)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +117,12 @@ def test_inputs_with_negative_values(digits, given):
     found = MemorizationDetector(skorch_net(max_epochs=20), random_state=0).fit(X, given)
     assert found.layer_weights_["input"] > 0.1
     assert roc_auc_score(given != y, found.score_samples(X, given)) > 0.95
+
+
+def test_contrast_of_known_areas():
+    areas = torch.tensor([[0.1, 0.3, 0.6], [0.1, 0.3, 0.6], [torch.nan] * 3])
+    found = contrast(areas, torch.tensor([0, 2, 1]))
+    np.testing.assert_allclose(found, [-0.2, 0.5, 0], atol=1e-6)
 
 
 # Nothing vouches for itself -------------------------------------------------------
@@ -283,106 +281,3 @@ def test_label_report_of_a_frame_keeps_its_labels(memorized, digits, given, name
     hidden = {"score", "index"}  # by the columns
     assert report.index.names == [None if n in hidden else n for n in names]
     assert frame.index.names == names
-
-
-def mixture(share, seed=0, n=4000):
-    """Scores of right labels about -1, and of wrong ones about 1."""
-    rng = np.random.default_rng(seed)
-    wrong = rng.random(n) < share
-    return np.where(wrong, 1, -1) + 0.3 * rng.standard_normal(n), wrong
-
-
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
-def test_thresholds_of_a_known_mixture(share):
-    scores, wrong = mixture(share)
-    assert wrong_share(scores) == pytest.approx(share, abs=0.02)
-    flags = scores > auto_threshold(scores)
-    assert wrong[flags].mean() > 0.95
-    assert flags[wrong].mean() > 0.95
-
-
-def test_thresholds_at_the_limits():
-    scores, _ = mixture(0)
-    assert auto_threshold(scores) == np.inf
-    assert wrong_share(scores) == 0
-    assert auto_threshold(mixture(0.7)[0]) == 0
-    assert auto_threshold(np.zeros(5)) >= 0
-    assert auto_threshold(np.array([-1.0])) == np.inf
-
-
-def test_weights_of_layers():
-    rng = np.random.default_rng(0)
-    scores, _ = mixture(0.2)
-    memorizing = -1 + 0.1 * rng.standard_normal(4000)
-    ignorant = 0.5 + 0.1 * rng.random(4000)
-    weights = layer_weights(np.stack([scores, memorizing, ignorant], 1))
-    np.testing.assert_allclose(weights, [1, 0, 0], atol=1e-6)
-    dead = np.zeros(4000)
-    assert layer_weights(np.stack([memorizing, dead], 1)).tolist() == [1, 0]
-    assert layer_weights(np.zeros((4, 2))).tolist() == [0.5, 0.5]
-
-
-def test_half_of_a_class_is_kept():
-    scores, wrong = mixture(0.2)
-    codes = np.zeros(4000, dtype=int)
-    codes[np.flatnonzero(wrong)[:100]] = 1  # a class of wrong labels only
-    keep = fitting(scores, codes)
-    assert keep[codes == 1].mean() == 0.5
-    assert keep[(codes == 0) & ~wrong].mean() > 0.99
-    assert keep[(codes == 0) & wrong].mean() < 0.02
-    assert fitting(-scores, codes).all()
-
-
-# Features -------------------------------------------------------------------------
-
-
-def test_keys_depend_on_the_input_alone():
-    rng = torch.Generator().manual_seed(0)
-    X = torch.rand(20, 3, 5, generator=rng)
-    keys = sample_keys(X, 20)
-    assert len(np.unique(keys)) == 20
-    np.testing.assert_array_equal(sample_keys(X[4:9].clone(), 5), keys[4:9])
-    X[3, 2, 4] += 1e-6
-    assert (sample_keys(X, 20) != keys).tolist() == [i == 3 for i in range(20)]
-    pair = {"a": torch.rand(4, 2, dtype=torch.float64, generator=rng), "b": torch.arange(4)}
-    assert len(np.unique(sample_keys(pair, 4))) == 4
-
-
-def gathered(network, X, features):
-    """Rows of all samples, by layer."""
-    with Capture(network, features.layers, X[:2], 2) as capture:
-        rows, _ = features.rows(capture, X, len(X))
-        assert {name: A.shape[1] for name, A in rows.items()} == features.n_features(
-            capture, X[:2]
-        )
-    return features.note_signs(rows)
-
-
-@pytest.mark.parametrize("shape", [(40,), (2, 300), (3, 16, 20), (5, 4, 6, 7)])
-def test_feature_maps_become_rows(shape):
-    features = SampleFeatures("relu", 10, nonnegative=True)
-    network = as_network(nn.Sequential(nn.Identity(), nn.ReLU()))
-    X = torch.rand(7, *shape, generator=torch.Generator().manual_seed(0))
-    found = gathered(network, X, features)
-    assert list(found) == ["input", "1"]
-    rows = found["1"]
-    assert rows.shape[0] == 7
-    if len(shape) == 2:  # units come last in a layer's sequences, but not in an image
-        assert rows.shape[1] == shape[1]
-        return
-    assert 20 <= rows.shape[1] <= 256
-    torch.testing.assert_close(rows, found["input"])
-    if len(shape) > 1:  # cells of equal sizes keep the mean of every channel
-        mean = rows.reshape(7, shape[0], -1).mean(2)
-        torch.testing.assert_close(mean, X.flatten(2).mean(2), atol=0.02, rtol=0.1)
-
-
-def test_signed_inputs_are_split():
-    features = SampleFeatures("relu", 10, nonnegative=True)
-    network = as_network(seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU())))
-    X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    rows = gathered(network, X, features)["input"]
-    torch.testing.assert_close(rows, torch.cat([X.clamp(min=0), (-X).clamp(min=0)], 1))
-    tokens = torch.arange(24).reshape(6, 4) % 5
-    network = as_network(seeded(lambda: nn.Sequential(nn.Embedding(5, 3), nn.ReLU())))
-    assert "input" not in gathered(network, tokens, features)

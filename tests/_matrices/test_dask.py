@@ -1,3 +1,5 @@
+"""Chunks of Dask arrays give what the array gives."""
+
 import subprocess
 import sys
 import threading
@@ -12,9 +14,7 @@ import pytest
 from distributed import Client, LocalCluster
 from scipy import sparse
 
-from tests.conftest import make, relu_matrix
-
-COMPRESSIONS = ["nmf", "pca", "ablation"]
+from tests.conftest import BAD_VALUES, COMPRESSIONS, make, relu_matrix
 
 
 @pytest.fixture(autouse=True)
@@ -161,13 +161,7 @@ def test_no_two_blocks_stay_in_memory():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        (lambda X: -X, "Negative values in data"),
-        (lambda X: X * np.nan, "NaN"),
-        (lambda X: X + np.inf, "infinity"),
-        (lambda X: X[0], "Expected 2D array"),
-        (lambda X: X[X[:, 0] > 0], r"X\.compute_chunk_sizes\(\)"),
-    ],
+    [*BAD_VALUES, (lambda X: X[X[:, 0] > 0], r"X\.compute_chunk_sizes\(\)")],
 )
 def test_bad_values_say_so(activations, change, message):
     bad = change(da.from_array(activations, chunks=(25, -1)))

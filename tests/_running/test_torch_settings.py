@@ -1,3 +1,5 @@
+"""Settings of torch: full precision for a call, and what is left of it."""
+
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,8 +8,9 @@ import pytest
 import torch
 
 from sknonlin import ActivationNonlinearity, nmf_path
-from sknonlin._running.torch_settings import full_precision, in_full_precision
-from tests.conftest import relu_matrix
+from sknonlin._matrices.products import unit_rows
+from sknonlin._running.torch_settings import PRODUCTS, full_precision, in_full_precision
+from tests.conftest import LITTLE, make, relu_matrix
 
 
 @in_full_precision
@@ -85,3 +88,66 @@ def test_default_device_is_not_used(compression):
     with torch.device("meta"):
         np.testing.assert_array_equal(scorer.fit(X, y).score_samples(X, y), expected)
         assert scorer.reconstruct(X, 4).shape == X.shape
+
+
+# Interruptions
+
+
+@pytest.fixture
+def low_precision():
+    """Settings that must be the same after the test."""
+    torch.set_float32_matmul_precision("medium")
+    before = [backend.fp32_precision for backend in PRODUCTS]
+    yield
+    after = [backend.fp32_precision for backend in PRODUCTS]
+    torch.set_float32_matmul_precision("highest")
+    assert before == after
+    assert "ieee" not in before
+
+
+@pytest.mark.usefixtures("low_precision")
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize(
+    "target",
+    ["_factorization.compressions.residual_energies", "_matrices.row_sample.survey"],
+)
+def test_an_interrupted_fit_leaves_everything_as_it_was(
+    classes, by_class, target, monkeypatch
+):
+    X, y = classes
+    calls = []
+
+    def interrupt(*_args, **_kwargs):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    fresh = make(by_class=by_class)
+    fitted = make(by_class=by_class).fit(relu_matrix(80, 12), y[:80])
+    before = dict(vars(fitted))
+    parameters = fresh.get_params()
+    monkeypatch.setattr(f"sknonlin.{target}", interrupt)
+    for scorer in (fresh, fitted):
+        with pytest.raises(KeyboardInterrupt):
+            scorer.fit(X, y)
+    assert len(calls) == 2
+    assert vars(fresh) == parameters
+    assert vars(fitted) == before
+
+
+@pytest.mark.usefixtures("low_precision")
+def test_an_interrupted_transform_leaves_everything_as_it_was(classes, monkeypatch):
+    X, _ = classes
+    scorer = make(working_memory=LITTLE).fit(X)
+    before = dict(vars(scorer))
+    calls = []
+
+    def interrupt(X):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return unit_rows(X)
+
+    monkeypatch.setattr("sknonlin._factorization.by_row.unit_rows", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scorer.transform(X)
+    assert vars(scorer) == before

@@ -1,10 +1,17 @@
+"""The compressions, against their definitions."""
+
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import TruncatedSVD
 
-from sknonlin._factorization.compressions import COMPRESSIONS, make_compression
+from sknonlin._factorization.compressions import (
+    COMPRESSIONS,
+    make_compression,
+    rows_that_fit,
+)
 from sknonlin._matrices.stack import MatrixStack
+from sknonlin._running.memory import limited
 from tests.conftest import relu_matrix
 
 RANKS = [1, 2, 5, 12, 20, 40]
@@ -96,3 +103,12 @@ def test_ablation_averages_towards_the_expected_energy():
     X = np.ones((5, 40))
     errors = learn("ablation", X, ranks=[10], n_draws=3)[1]
     assert errors.item() == pytest.approx(np.sqrt(30 / 40))
+
+
+def test_fewer_rows_are_drawn_where_the_memory_is_short():
+    settings = {"ranks": [1, 8], "dtype": torch.float64, "device": "cpu"}
+    assert rows_that_fit(4000, 256, **settings) == 4000
+    assert 500 < rows_that_fit(4000, 16_384, **settings) < 4000
+    with limited(1e-6):
+        assert rows_that_fit(4000, 256, **settings) == 16
+        assert rows_that_fit(None, 256, **settings) == 16

@@ -1,0 +1,70 @@
+"""One forward pass: compressed layer after layer, and refused where it is not finite."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sknonlin import layer_profile
+from tests.architectures import mlp, seeded
+
+RANKS = [1, 2, 4]
+
+
+class Residual(nn.Module):
+    def __init__(self, hidden_read=False):
+        super().__init__()
+        self.hidden_read = hidden_read
+        self.parts = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        if self.hidden_read:
+            x.sum().tolist()
+        first = torch.relu(self.parts[0](x))
+        second = torch.relu(self.parts[1](first)) + first
+        return self.head(torch.relu(self.parts[2](second)))
+
+
+def test_cumulative_where_the_network_must_run_in_full():
+    X, y = seeded(torch.randn, 60, 4), np.arange(60) % 3
+    settings = {"ranks": RANKS, "compression": "pca", "cumulative": True}
+    profiles = [
+        layer_profile(seeded(Residual, read), X, y, **settings, random_state=0)
+        for read in (False, True)
+    ]
+    np.testing.assert_allclose(profiles[0].errors, profiles[1].errors, atol=1e-5)
+    np.testing.assert_allclose(profiles[0].accuracies, profiles[1].accuracies)
+
+
+@pytest.mark.parametrize("cumulative", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_precisions(dtype, cumulative):
+    module, X = seeded(mlp), seeded(torch.randn, 60, 4)
+    y, settings = np.arange(60) % 3, {"ranks": RANKS, "random_state": 0}
+    expected = layer_profile(module, X, y, cumulative=cumulative, **settings)
+    found = layer_profile(module.to(dtype), X, y, cumulative=cumulative, **settings)
+    np.testing.assert_allclose(found.errors, expected.errors, atol=0.03)
+
+
+def test_dead_network_has_no_error():
+    module = seeded(mlp)
+    with torch.no_grad():
+        module[0].bias.fill_(-100)
+    profile = layer_profile(
+        module, seeded(torch.randn, 30, 4), np.arange(30) % 3, random_state=0
+    )
+    assert (profile.errors[0] == 0).all()
+
+
+def test_nan_names_the_first_layer_also_where_a_later_one_is_exact():
+    """The narrow second layer is not factorized at rank 8; the first one is the cause."""
+    with torch.random.fork_rng():
+        net = nn.Sequential(
+            *[nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 4), nn.ReLU(), nn.Linear(4, 2)]
+        )
+    with torch.no_grad():
+        net[0].weight[0, 0] = torch.nan
+    X = np.random.default_rng(0).random((40, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match="layer '1' contain NaN"):
+        layer_profile(net, X, np.arange(40) % 2, ranks=[8], random_state=0)

@@ -1,0 +1,57 @@
+"""Imports run one way, from package to package and from file to file, lazy ones too."""
+
+import ast
+import graphlib
+import pathlib
+
+import pytest
+
+import sknonlin
+
+ROOT = pathlib.Path(sknonlin.__file__).parent
+BELOW = ["_running", "_matrices", "_factorization", "_network", "_memorization"]
+#: What each package may import besides itself; the public files may import all of them.
+MAY_IMPORT = {
+    "_running": [],
+    "_matrices": ["_running"],
+    "_factorization": ["_running", "_matrices"],
+    "_network": ["_running"],
+    "_memorization": [*BELOW, "curves"],
+    "inspection": ["curves"],
+}
+
+
+def imported(path):
+    """Modules of the package that a file imports anywhere, as paths without suffix."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "sknonlin":
+                whole, of_a_name = "/".join(parts[1:]), "/".join(parts[1:-1])
+                yield whole if (ROOT / f"{whole}.py").exists() else of_a_name
+
+
+GRAPH = {
+    str(path.relative_to(ROOT).with_suffix("")): sorted(set(imported(path)))
+    for path in ROOT.rglob("*.py")
+}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_those_below_alone(package):
+    own = {module: found for module, found in GRAPH.items() if module.startswith(package)}
+    assert own
+    for module, found in own.items():
+        others = {name.split("/")[0] for name in found} - {package}
+        assert others <= set(MAY_IMPORT[package]), f"{module} imports {others}"
+
+
+def test_no_file_imports_one_that_imports_it():
+    order = list(graphlib.TopologicalSorter(GRAPH).static_order())
+    assert order.index("_running/memory") < order.index("detector")
