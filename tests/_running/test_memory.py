@@ -260,6 +260,6 @@ def test_what_a_stage_holds_at_once_is_no_more_than_there_is(stage):
 
 
 def test_a_stage_within_another_has_its_part_of_the_memory():
-    with limited(100), memory.within("profile", "learning"):
+    with memory.limited(100), memory.within("profile", "learning"):
         assert memory.free_bytes("cpu") == 40 * memory.MEBIBYTE
         assert memory.affordable(memory.MEBIBYTE, "learning", "matrices") == 30
