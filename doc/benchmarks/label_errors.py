@@ -32,7 +32,6 @@ import numpy as np
 import sklearn
 import torch
 from cleanlab.rank import get_label_quality_scores
-from label_errors_scale import joined
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
@@ -58,7 +57,7 @@ def sknonlin_scores(network, X, y, *, input_only=False):
     )
     wrapped = as_network(network)
     learned = cones.fit(wrapped, X, y, 10)
-    scores = joined(cones.score(wrapped, X, len(y), y))
+    scores = cones.score(wrapped, X, len(y), y)
     seconds = time.perf_counter() - start
     flags = scores.score > auto_threshold(learned)
     return scores, flags, seconds

@@ -11,7 +11,6 @@ import argparse
 import pathlib
 import resource
 import time
-from dataclasses import fields
 
 import matplotlib.pyplot as plt
 import networks
@@ -22,7 +21,7 @@ from torch import nn
 import sknonlin
 from sknonlin._factorization.compressions import make_compression
 from sknonlin._memorization.label_scores import auto_threshold, wrong_share
-from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones, SampleScores
+from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones
 from sknonlin._network.adapters import as_network
 from sknonlin.datasets import load_fashion_mnist
 
@@ -67,13 +66,6 @@ def peak_mebibytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def joined(blocks):
-    """Scores of all samples, from those of blocks."""
-    parts = [scores for _, scores in blocks]
-    names = [field.name for field in fields(SampleScores)]
-    return SampleScores(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
-
-
 def timed(network, X, y, n_samples):
     """Cones and scores of the first samples, and the seconds of learning and scoring."""
     cones = SampleCones(
@@ -82,9 +74,7 @@ def timed(network, X, y, n_samples):
     start = time.perf_counter()
     learned = cones.fit(as_network(network), X[:n_samples], y[:n_samples], 10)
     middle = time.perf_counter()
-    scores = joined(
-        cones.score(as_network(network), X[:n_samples], n_samples, y[:n_samples])
-    )
+    scores = cones.score(as_network(network), X[:n_samples], n_samples, y[:n_samples])
     return learned, scores, (middle - start, time.perf_counter() - middle)
 
 
