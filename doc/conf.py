@@ -32,6 +32,7 @@ templates_path = ["_templates"]
 html_static_path = ["_static"]
 exclude_patterns = ["examples", "auto_examples/**/*.ipynb", "auto_examples/README.rst"]
 nitpicky = True
+autodoc_typehints = "none"  # the docstrings say more
 
 # Markdown -------------------------------------------------------------------------
 
