@@ -193,7 +193,10 @@ class SkorchNetwork(Network):
         """Column that skorch predicts for every row; None for a regressor."""
         if isinstance(self.net, NeuralNetRegressor):
             return None
-        probabilities = self.net._get_predict_nonlinearity()(output)
+        return self._decided(self.net._get_predict_nonlinearity()(output))
+
+    def _decided(self, probabilities):
+        """Column that skorch predicts by these probabilities."""
         if isinstance(self.net, NeuralNetBinaryClassifier):
             return (probabilities[:, 1] > self.net.threshold).long()
         return super().codes(probabilities)
@@ -221,11 +224,7 @@ class SkorchNetwork(Network):
 
     def predict(self, X):
         """Labels that the net gives: its columns' numbers where it knows no others."""
-        probabilities = self.predict_proba(X)
-        if isinstance(self.net, NeuralNetBinaryClassifier):
-            codes = (probabilities[:, 1] > self.net.threshold).astype(int)
-        else:
-            codes = probabilities.argmax(1)
+        codes = self._decided(torch.from_numpy(self.predict_proba(X))).numpy()
         return codes if self.classes is None else self.classes[codes]
 
     def _loader(self, X, index, size):

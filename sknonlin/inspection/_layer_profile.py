@@ -1,6 +1,7 @@
 """The display of the areas under the curves of all layers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ MANY_LAYERS = 12  # with more, their names are upright
 MANY_LETTERS = 40  # with more, names are aslant
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LayerProfileDisplay:
     """Area under the curve of every layer, one line for each network or compression.
 
@@ -82,13 +84,10 @@ class LayerProfileDisplay:
     ['NMF', 'PCA']
     """
 
-    def __init__(
-        self, *, layer_names: list, areas: NDArray, names: list, curve: str = "error"
-    ) -> None:
-        self.layer_names = layer_names
-        self.areas = areas
-        self.names = names
-        self.curve = curve
+    layer_names: list
+    areas: NDArray
+    names: list
+    curve: str = "error"
 
     @classmethod
     @validate_params(

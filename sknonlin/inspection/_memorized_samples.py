@@ -1,6 +1,7 @@
 """The display of the samples whose labels look most memorized."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -129,6 +130,7 @@ NOT_FLAGGED = "0.45"  # the grey of what is not flagged
 COUNT = Interval(Integral, 1, None, closed="left")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MemorizedSamplesDisplay:
     """The samples whose labels look most memorized, with the labels suggested.
 
@@ -183,26 +185,15 @@ class MemorizedSamplesDisplay:
     (2, 2)
     """
 
-    ax_: "Axes"
+    ax_: "Axes" = field(init=False)
 
-    def __init__(
-        self,
-        *,
-        samples: NDArray,
-        index: NDArray,
-        given: NDArray,
-        suggested: NDArray,
-        scores: NDArray,
-        flagged: NDArray,
-        feature_names: list | None = None,
-    ) -> None:
-        self.samples = samples
-        self.index = index
-        self.given = given
-        self.suggested = suggested
-        self.scores = scores
-        self.flagged = flagged
-        self.feature_names = feature_names
+    samples: NDArray
+    index: NDArray
+    given: NDArray
+    suggested: NDArray
+    scores: NDArray
+    flagged: NDArray
+    feature_names: list | None = None
 
     @classmethod
     @validate_params(

@@ -1,5 +1,6 @@
 """The display of one layer's error or accuracy curve."""
 
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +23,7 @@ CONSTRAINTS = {
 }
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RankCurveDisplay:
     """Error or accuracy curve of a layer against the rank, with the area under it.
 
@@ -85,22 +87,12 @@ class RankCurveDisplay:
     2
     """
 
-    def __init__(
-        self,
-        *,
-        ranks: NDArray,
-        curves: NDArray,
-        curve: str = "error",
-        over: str = "classes",
-        name: str | None = None,
-        title: str | None = None,
-    ) -> None:
-        self.ranks = ranks
-        self.curves = curves
-        self.curve = curve
-        self.over = over
-        self.name = name
-        self.title = title
+    ranks: NDArray
+    curves: NDArray
+    curve: str = "error"
+    over: str = "classes"
+    name: str | None = None
+    title: str | None = None
 
     @property
     def area(self) -> float:

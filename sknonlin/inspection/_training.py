@@ -1,6 +1,7 @@
 """The display of a training, with the epoch at which to stop."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -131,6 +132,7 @@ ALL_MARKED = 40
 CONSTRAINTS = {"name": [str], "layers": ["boolean"], "metrics": ["array-like"]}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainingDisplay:
     """Score of a network against the epoch of its training, and where to stop.
 
@@ -188,20 +190,11 @@ class TrainingDisplay:
     2
     """
 
-    def __init__(
-        self,
-        *,
-        epochs: NDArray,
-        scores: NDArray,
-        name: str = "nmf_auc",
-        layer_scores: dict | None = None,
-        metrics: dict | None = None,
-    ) -> None:
-        self.epochs = epochs
-        self.scores = scores
-        self.name = name
-        self.layer_scores = layer_scores
-        self.metrics = metrics
+    epochs: NDArray
+    scores: NDArray
+    name: str = "nmf_auc"
+    layer_scores: dict | None = None
+    metrics: dict | None = None
 
     @property
     def best_epoch(self) -> int | None:
