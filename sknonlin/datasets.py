@@ -42,6 +42,20 @@ RATE = 8000  # samples a second
 LENGTH = RATE  # a second
 QUIET = 0.02  # of the loudest sample; what is below it at both ends is cut off
 LOUDEST = 2**15 - 1  # sounds are kept as 16-bit integers
+__all__ = ["load_digits", "load_fashion_mnist", "make_noisy_labels", "make_spoken_digits"]
+FASHION_MNIST_FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 def speak(word, voice, speed, pitch):
@@ -177,23 +191,6 @@ def make_spoken_digits(
         rate=RATE,
         DESCR="The words from zero to nine, synthesized with espeak-ng: a second at 8 kHz",
     )
-
-
-__all__ = ["load_digits", "load_fashion_mnist", "make_noisy_labels", "make_spoken_digits"]
-
-FASHION_MNIST_FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
-FASHION_MNIST_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
 
 
 def _as_dataset(images, target, target_names, return_X_y, description):

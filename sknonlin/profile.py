@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+PROFILE_CONSTRAINTS = {
+    "layers": [StrOptions({"relu"}), "array-like"],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "n_batches": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
 
 @dataclass(eq=False)
 class LayerProfile:
@@ -145,15 +153,6 @@ class LayerProfile:
         ax : matplotlib.axes.Axes
         """
         return LayerProfileDisplay.from_profile(self, curve="both").plot(ax).ax_
-
-
-PROFILE_CONSTRAINTS = {
-    "layers": [StrOptions({"relu"}), "array-like"],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "n_batches": [Interval(Integral, 1, None, closed="left")],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-}
 
 
 def memorization_score(single, mixed):

@@ -8,6 +8,9 @@ from sknonlin._running.memory import COPIES, MOST, affordable
 
 N_SUPPORT_STEPS = 20  # of the splitting iteration that finds the supports
 N_STEPS_UNENDED = 500
+RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
+RELAXATION = 1.6
+N_UPDATE_STEPS = 2  # per factor and alternation
 
 
 def solve_on_support(G, F, support, owner):
@@ -140,11 +143,6 @@ def project(G, F):
             Z_left = iterate(P_left, M[owner[left]], Z_left, N_STEPS_UNENDED)
             result[left] = Z_left[:, :, 0].clamp(min=0)
     return result.unflatten(0, (n_cones, m))
-
-
-RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
-RELAXATION = 1.6
-N_UPDATE_STEPS = 2  # per factor and alternation
 
 
 def splitting(G, F):

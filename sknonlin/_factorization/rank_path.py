@@ -9,6 +9,9 @@ from sknonlin._matrices.products import FLOOR, add_products, gram, products
 
 OVERSAMPLING = 8
 N_POWER_ITERATIONS = 3
+MOMENTUM = 0.7
+CHECK_EVERY = 4
+N_FINAL_STEPS = 15
 
 
 def leading_left_basis(R, width):
@@ -85,9 +88,6 @@ def nndsvd(R, d):
     return u.mT.contiguous(), v.mT.contiguous()
 
 
-MOMENTUM = 0.7
-
-
 def multiplicative_update(G, F, Z):
     """One multiplicative update (Lee & Seung 2001) of a non-negative factor."""
     denominator = products(G, Z).clamp_(min=torch.finfo(Z.dtype).tiny)
@@ -107,9 +107,6 @@ SOLVERS = {
     # A zero never leaves a multiplicative update, so the start must not have any.
     "mu": Solver(multiplicative_update, momentum=0.0, fill=0.02),
 }
-
-CHECK_EVERY = 4
-N_FINAL_STEPS = 15
 
 
 def residual_norm(X, Wt, H):

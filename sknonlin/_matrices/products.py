@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional
 
 FLOOR = 1e-12  # keeps the Gram matrix of an all-zero matrix invertible
+ALIGNED = 4  # numbers that are read at once, at least
 
 
 def is_lone_vector(A, B):
@@ -34,9 +35,6 @@ def add_products(C, A, B, *, beta=1, alpha=1, out=None):
 def gram(factor):
     """Gram matrix of the rows of every matrix of a stack."""
     return products(factor, factor.mT)
-
-
-ALIGNED = 4  # numbers that are read at once, at least
 
 
 # Non-negative factorization ---------------------------------------------------------

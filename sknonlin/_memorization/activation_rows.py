@@ -24,6 +24,8 @@ POOLS = {
     2: functional.adaptive_avg_pool2d,
     3: functional.adaptive_avg_pool3d,
 }
+MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
+BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
 
 
 class SampleFeatures:
@@ -192,10 +194,6 @@ class RowStore:
             array[start : start + 1000] = np.nan
         memory.release_pages(array)
         return array
-
-
-MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
-BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
 
 
 @dataclass

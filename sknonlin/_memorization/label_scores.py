@@ -5,6 +5,8 @@ import numpy as np
 LEVELS = np.linspace(0.3, 0.8, 26)  # quantiles at which both sides are compared
 MAX_SHARE = 0.45  # of wrong labels; with more, those that fit another class are flagged
 ODDS = 1.5
+MAX_TRIMMED = 0.5  # of a class
+MAX_WRONG = 0.6  # estimated share of wrong labels from which all are kept
 
 
 def wrong_share(scores):
@@ -60,10 +62,6 @@ def auto_threshold(scores):
     # Between this score and the next smaller one, so that equality does not matter.
     smaller = ordered[ordered < levels[best]]
     return float(levels[best] if not len(smaller) else (levels[best] + smaller[-1]) / 2)
-
-
-MAX_TRIMMED = 0.5  # of a class
-MAX_WRONG = 0.6  # estimated share of wrong labels from which all are kept
 
 
 def layer_weights(contrasts):

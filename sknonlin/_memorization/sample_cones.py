@@ -28,6 +28,12 @@ from sknonlin._running.parallel import Workers
 from sknonlin._running.torch_settings import resolve_device
 
 TILE = 64  # rows that are multiplied at once
+CONE_RANKS = (1, 4, 16, 32)
+SAMPLES_PER_CLASS = 400  # from which the cones of a class are learned
+MAX_SAMPLES = 20_000  # the same over all classes, but no class gives less than
+MIN_SAMPLES = 50
+N_FOLDS = 3
+N_ROUNDS = 3  # of learning: from all labels first, then from those that fit
 
 
 @dataclass
@@ -37,7 +43,7 @@ class ClassCones:
     Parameters
     ----------
     compression : object
-        What learned them, see :mod:`sknonlin.compression`.
+        What learned them.
     device : str or torch.device
         Where to compute.
     components : list of tensors of shape (n_folds, n_classes, k, n_features)
@@ -188,14 +194,6 @@ def learn_folds(learner, A, chosen):
     return learner(A, chosen)
 
 
-CONE_RANKS = (1, 4, 16, 32)
-SAMPLES_PER_CLASS = 400  # from which the cones of a class are learned
-MAX_SAMPLES = 20_000  # the same over all classes, but no class gives less than
-MIN_SAMPLES = 50
-N_FOLDS = 3
-N_ROUNDS = 3  # of learning: from all labels first, then from those that fit
-
-
 @dataclass
 class SampleScores:
     """Scores of samples for their labels.
@@ -258,7 +256,7 @@ class SampleCones:
     Parameters
     ----------
     compression : object
-        What learns the cones, see :mod:`sknonlin.compression`.
+        What learns the cones.
     ranks : list of int
         The ranks of the cones, over which residuals are averaged; the smallest only
         counts while no labels are known to be wrong.

@@ -37,6 +37,12 @@ SKORCHS_OWN = {
     for kind in (NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
 }
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "logistic": nn.Sigmoid,
+    "identity": nn.Identity,
+}
 
 
 def unwrapped(module):
@@ -247,14 +253,6 @@ class SkorchNetwork(Network):
             modules = dict(twin.module.named_children())
         vars(twin.net).update({f"{name}_": module for name, module in modules.items()})
         return twin
-
-
-ACTIVATIONS = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "logistic": nn.Sigmoid,
-    "identity": nn.Identity,
-}
 
 
 class SklearnNetwork(Network):

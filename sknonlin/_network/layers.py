@@ -27,6 +27,7 @@ KINDS = {
     "hardtanh": "relu6",
     "threshold": "threshold",
 }
+N_LISTED = 2  # samples that the layers are listed with
 
 
 def relu_kind(function, args, result):
@@ -374,6 +375,3 @@ class Finder:
         self.counts[base] += 1
         count = self.counts[base]
         return base if count == 1 else f"{base}:{count}"
-
-
-N_LISTED = 2  # samples that the layers are listed with

@@ -10,6 +10,10 @@ import torch
 from sklearn.utils import check_random_state
 from torch import nn
 
+module_locks: WeakKeyDictionary = WeakKeyDictionary()
+module_locks_lock = threading.Lock()
+PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+
 
 class ProcessWide:
     """A context of the whole process: the first thread enters it, and the last leaves it.
@@ -65,9 +69,6 @@ operation_by_operation = ProcessWide(no_fast_path)
 uncompiled = ProcessWide(lambda: torch.compiler.set_stance("force_eager"))
 random_state_kept = ProcessWide(forked_random_state)
 
-module_locks: WeakKeyDictionary = WeakKeyDictionary()
-module_locks_lock = threading.Lock()
-
 
 def lock_of(module):
     """Return the lock of a module, whose modes and hooks one thread changes at a time."""
@@ -75,9 +76,6 @@ def lock_of(module):
         module = next(iter(module.values()))  # a skorch net's, put together anew
     with module_locks_lock:
         return module_locks.setdefault(module, threading.RLock())
-
-
-PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 
 
 @contextmanager

@@ -12,6 +12,14 @@ import numpy as np
 import torch
 from sklearn.utils.validation import column_or_1d
 
+#: What public functions take, for those who check types.
+Device = str | torch.device
+Layers = str | Iterable[str]
+RandomState = int | np.random.RandomState | None
+Ranks = str | int | Iterable[int]
+PACKAGE = str(Path(__file__).parent.parent)
+AUTO_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
+
 
 @contextmanager
 def undone_on_error(estimator):
@@ -23,15 +31,6 @@ def undone_on_error(estimator):
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-#: What public functions take, for those who check types.
-Device = str | torch.device
-Layers = str | Iterable[str]
-RandomState = int | np.random.RandomState | None
-Ranks = str | int | Iterable[int]
-
-PACKAGE = str(Path(__file__).parent.parent)
 
 
 def warn_user(message):
@@ -73,9 +72,6 @@ def positions(y, known, message):
         raise ValueError(message.format(unknown=unknown, known=known.tolist()))
     order = np.argsort(known)
     return order[np.searchsorted(known, y, sorter=order)]
-
-
-AUTO_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
 
 
 def auto_ranks(limit):

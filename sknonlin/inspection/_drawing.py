@@ -9,6 +9,13 @@ from sknonlin.curves import mean_of_known
 
 #: The curves of a profile, and what they are called on an axis.
 CURVES = {"error": "relative error", "accuracy": "accuracy"}
+#: The colours of Okabe and Ito, told apart by colour-blind eyes.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# As many lines, markers and colours as have no common divisor: they combine anew.
+LINES = ("-", "--", "-.", ":", (0, (8, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+MANY_ENTRIES = 6  # of a legend, which with more is above the axes, not within
+LEGEND_WIDTH, HANDLE = 75, 6  # of such a legend, and of an entry's handle, in letters
 
 
 def check_profile(profile, remedy):
@@ -59,15 +66,6 @@ def curves_of(profile, curve, over="classes"):
         )
     batches = profile.batch_errors if curve == "error" else profile.batch_accuracies
     return mean_of_known(batches, 2 if over == "classes" else 1)
-
-
-#: The colours of Okabe and Ito, told apart by colour-blind eyes.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# As many lines, markers and colours as have no common divisor: they combine anew.
-LINES = ("-", "--", "-.", ":", (0, (8, 1, 1, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P")
-MANY_ENTRIES = 6  # of a legend, which with more is above the axes, not within
-LEGEND_WIDTH, HANDLE = 75, 6  # of such a legend, and of an entry's handle, in letters
 
 
 def axes_for(display, ax, **figure_settings):

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHANNELS = (1, 3)  # of grey and of coloured images
+MANY_COLUMNS = 8  # of images
+MANY_FEATURES = 6  # of which a table shows no more, unless asked
+LETTER, CAPTION = 0.6, 4.2  # a letter's width, a caption's height, in font sizes
+NOT_FLAGGED = "0.45"  # the grey of what is not flagged
+COUNT = Interval(Integral, 1, None, closed="left")
 
 
 def take_samples(X, index, n_samples, parameter):
@@ -121,13 +126,6 @@ def feature_names_of(X, samples, given):
             "one for each."
         )
     return [str(name) for name in names]
-
-
-MANY_COLUMNS = 8  # of images
-MANY_FEATURES = 6  # of which a table shows no more, unless asked
-LETTER, CAPTION = 0.6, 4.2  # a letter's width, a caption's height, in font sizes
-NOT_FLAGGED = "0.45"  # the grey of what is not flagged
-COUNT = Interval(Integral, 1, None, closed="left")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

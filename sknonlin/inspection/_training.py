@@ -18,6 +18,11 @@ from sknonlin.inspection import _drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SCORE = "score"
+N_MARKERS = 12  # along a line of more epochs than
+ALL_MARKED = 40
+CONSTRAINTS = {"name": [str], "layers": ["boolean"], "metrics": ["array-like"]}
+
 
 def net_of(estimator):
     """Return the skorch net in an estimator.
@@ -124,12 +129,6 @@ def values_of(rows, column):
             "another."
         )
     return np.array(values, dtype=float)
-
-
-SCORE = "score"
-N_MARKERS = 12  # along a line of more epochs than
-ALL_MARKED = 40
-CONSTRAINTS = {"name": [str], "layers": ["boolean"], "metrics": ["array-like"]}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
