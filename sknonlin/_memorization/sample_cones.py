@@ -16,11 +16,7 @@ import torch
 from torch.nn import functional
 
 from sknonlin._matrices.products import unit_rows
-from sknonlin._matrices.stack import (
-    MatrixStack,
-    class_members,
-    class_stacks,
-)
+from sknonlin._matrices.stack import MatrixStack, class_members, class_stacks
 from sknonlin._memorization.activation_rows import RowStore, SampleFeatures, SampleStream
 from sknonlin._memorization.label_scores import fitting, layer_weights
 from sknonlin._running import memory
