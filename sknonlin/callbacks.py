@@ -1,7 +1,6 @@
 """Watch memorization while a skorch net trains."""
 
 import math
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -25,7 +24,7 @@ from sknonlin._memorization.monitor import (
     halves_shape,
 )
 from sknonlin._running.torch_settings import random_states_kept
-from sknonlin._running.validation import Layers, RandomState, Ranks
+from sknonlin._running.validation import Layers, RandomState, Ranks, warn_user
 
 __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
 
@@ -187,8 +186,7 @@ class NonlinearityScoring(Callback):
             layers = self.monitor_.layer_scores_[-1]
         except NotFiniteError as error:
             if not self.warned_:
-                message = f"{self.name} is NaN where it cannot be measured. {error}"
-                warnings.warn(message, stacklevel=2)
+                warn_user(f"{self.name} is NaN where it cannot be measured. {error}")
                 self.warned_ = True
             score, layers = np.nan, dict.fromkeys(self.monitor_.layer_names_, np.nan)
         self.columns_ = {self.name: score} | {

@@ -271,7 +271,7 @@ class MemorizationDetector(
         with undone_on_error(self), limited(self.working_memory):
             X, y = self._validate(X, y, reset=True)
             codes = self._train(X, y, params)
-            self._measure(X, y, codes)
+            self._measure(X, codes)
         training.warn_of_few_samples(self.classes_, codes)
         training.warn_of_misfit(self.profile_)
         return self
@@ -290,9 +290,9 @@ class MemorizationDetector(
         """Return the network, whose columns have the labels ``classes_``."""
         return as_network(self.estimator_, self.classes_)
 
-    def _measure(self, X, y, codes):
+    def _measure(self, X, codes):
         """Set what is measured on the training samples."""
-        score, self.profile_, self.mixed_profile_ = self._profiles(X, y)
+        score, self.profile_, self.mixed_profile_ = self._profiles(X, codes)
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
@@ -324,8 +324,8 @@ class MemorizationDetector(
         template = self.nonlinearity
         return ActivationNonlinearity() if template is None else template
 
-    def _profiles(self, X, y):
-        """Score and profiles on samples with these labels."""
+    def _profiles(self, X, codes):
+        """Score and profiles on samples of these classes."""
         settings = ProfileSettings.of(
             self._template(),
             layers=self.layers,
@@ -335,6 +335,7 @@ class MemorizationDetector(
             random_state=self._seed,
             verbose=self.verbose,
         )
+        y = self.classes_[codes]
         return measure_memorization(self._network(), X, y, settings)
 
     def measure(self, X: Any, y: ArrayLike) -> tuple[float, LayerProfile, LayerProfile]:
@@ -359,7 +360,7 @@ class MemorizationDetector(
         check_is_fitted(self)
         X = self._validate(X)
         with limited(self.working_memory):
-            return self._profiles(X, y)
+            return self._profiles(X, self._codes(check_labels(X, y)))
 
     # Answers ----------------------------------------------------------------------
 
@@ -396,7 +397,7 @@ class MemorizationDetector(
 
     # Samples ----------------------------------------------------------------------
 
-    def _sample_scores(self, X, y=None):
+    def _sample_scores(self, X, y=None, *, layers=True):
         """Scores of samples for their labels, or for what the network predicts."""
         check_is_fitted(self)
         X = self._validate(X)
@@ -404,7 +405,7 @@ class MemorizationDetector(
         n_samples = get_len(as_arrays(X))
         if not n_samples:
             raise ValueError("X has 0 samples; give at least 1.")
-        settings = {"n_jobs": self.n_jobs, "verbose": self.verbose}
+        settings = {"layers": layers, "n_jobs": self.n_jobs, "verbose": self.verbose}
         with limited(self.working_memory):
             return self._cones.score(self._network(), X, n_samples, codes, **settings)
 
@@ -421,8 +422,8 @@ class MemorizationDetector(
         scores : ndarray of shape (n_samples, n_layers)
             In [-1, 1]; above 0 where a sample's activations fit another class better.
         """
-        shown = [name != INPUT for name in self._cones.names]
-        return self._sample_scores(X).contrast[:, shown]
+        contrast = self._sample_scores(X).contrast
+        return contrast[:, [name != INPUT for name in self._cones.names]]
 
     def score_samples(self, X: Any, y: ArrayLike | None = None) -> NDArray:
         """Score how far samples look memorized; higher is more.
@@ -440,7 +441,7 @@ class MemorizationDetector(
             In [-1, 1], the weighted mean over the layers of how much worse a sample's
             activations fit the cones of its label than those of the best other one.
         """
-        return self._sample_scores(X, y).score
+        return self._sample_scores(X, y, layers=False).score
 
     def detect(self, X: Any, y: ArrayLike) -> NDArray:
         """Flag the samples whose label was memorized.

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -186,6 +187,21 @@ def test_network_with_more_outputs_than_classes(digits):
     probabilities = found.predict_proba(X)
     assert probabilities.shape == (400, 9)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method", ["transform", "score_samples", "predict", "predict_proba"]
+)
+def test_what_is_not_fitted_says_so(digits, method):
+    with pytest.raises(NotFittedError):
+        getattr(detector(), method)(digits[0])
+
+
+def test_labels_may_be_a_tensor(fitted, digits):
+    X, y = digits
+    score, profile, _ = fitted.measure(X, torch.from_numpy(y))
+    assert score == fitted.memorization_score_
+    assert profile.classes.dtype == fitted.classes_.dtype
 
 
 @pytest.mark.gpu

@@ -33,8 +33,15 @@ def imported(path):
         for name in names:
             parts = name.split(".")
             if parts[0] == "sknonlin":
-                whole, of_a_name = "/".join(parts[1:]), "/".join(parts[1:-1])
-                yield whole if (ROOT / f"{whole}.py").exists() else of_a_name
+                yield file_of("/".join(parts[1:])) or file_of("/".join(parts[1:-1]))
+
+
+def file_of(module):
+    """Path without suffix of the file that a module is, or None."""
+    for path in (module, f"{module}/__init__".lstrip("/")):
+        if (ROOT / f"{path}.py").is_file():
+            return path
+    return None
 
 
 GRAPH = {

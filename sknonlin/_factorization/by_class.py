@@ -157,12 +157,15 @@ def learn_local_classes(learner, X, members, results, n_jobs, verbose):
 def learn_dask_classes(learner, X, members, results, n_jobs, verbose):
     """Learn from the classes of a Dask array, in few passes over it.
 
-    The rows of small classes are brought together, as many as the memory holds; one pass
-    serves all tall ones.
+    The rows of small classes are brought together, as many as the memory holds, and those
+    of others of which all rows are needed; one pass serves all tall ones.
     """
     sizes = [len(rows) for rows in members]
-    small = [c for c, size in enumerate(sizes) if size <= learner.max_rows]
     whole = DaskStack(X, learner.device, verbose=verbose)
+    small, tall = [], []
+    for c, size in enumerate(sizes):
+        gathered = learner.compression.reads_all(size, whole.q, learner.ranks)
+        (small if gathered or size <= learner.max_rows else tall).append(c)
     most = affordable(whole.q * whole.dtype.itemsize, "learning", "gathered")
     for part in in_batches(small, [sizes[c] for c in small], most):
         rows, inverse = np.unique(
@@ -173,11 +176,7 @@ def learn_dask_classes(learner, X, members, results, n_jobs, verbose):
         parts = ClassResults(len(part))
         learn_local_classes(learner, gathered, own, parts, n_jobs, 0)
         results.put(part, parts.all())
-    alike = {}
-    for c in set(range(len(members))) - set(small):
-        key = learner.compression.as_one(sizes[c], whole.q, learner.ranks)
-        alike.setdefault(key, []).append(c)
-    for tall in alike.values():
+    if tall:
         rows = [members[c] for c in tall]
         stack = DaskStack(X, learner.device, rows, verbose)
         results.put(tall, learner.learn_stack(stack))

@@ -109,12 +109,9 @@ class Compression(ABC):
     def matrix_bytes(self, n, q, ranks, itemsize):
         """Memory that learning from one matrix takes."""
 
-    def as_one(self, n, q, ranks):
-        """Tell which heights can be learned from together: equal answers can.
-
-        They are those above q here, of which no step needs all rows.
-        """
-        return n if n <= q else 0
+    def reads_all(self, n, q, ranks):
+        """Whether learning from a matrix holds all its rows at once."""
+        return n <= q
 
     @staticmethod
     def exact(rank, n_rows, n_features):
@@ -260,10 +257,10 @@ class NMFCompression(Compression):
         # A sample must show more directions than the components it is to teach.
         return min(n, max(self.settings.max_rows, 2 * largest_learned(ranks, min(n, q))))
 
-    def as_one(self, n, q, ranks):
-        """Tell which heights can be learned from together: where rows are drawn."""
-        n_taught = self.n_taught(n, q, ranks)
-        return n_taught, n if n == n_taught or n <= ranks[-1] else 0
+    def reads_all(self, n, q, ranks):
+        """Whether learning from a matrix holds all its rows at once: none are drawn."""
+        learns = largest_learned(ranks, min(n, q)) > 0
+        return not learns or n <= max(ranks[-1], self.n_taught(n, q, ranks))
 
     def matrix_bytes(self, n, q, ranks, itemsize):
         """Memory that learning from one matrix takes."""
@@ -381,7 +378,8 @@ class PCACompression(Compression):
             axes = V.mT[:, -n_axes:]
         energy = energy.clamp(min=0)  # ascending
         # The axes of no energy are rounding errors; they must not count.
-        noise = max(stack.n, stack.q) * torch.finfo(energy.dtype).eps * energy[:, -1:]
+        longer = stack.heights.clamp(min=stack.q)[:, None].to(energy)
+        noise = longer * torch.finfo(energy.dtype).eps * energy[:, -1:]
         kept = (energy > noise)[:, -n_axes:, None]
         axes = torch.where(kept, axes, 0).flip(1).to(stack.dtype).to(stack.device)
         tail = torch.cat([torch.zeros_like(energy[:, :1]), energy.cumsum(1)], 1)
@@ -421,9 +419,9 @@ class AblationCompression(Compression):
         """Memory that learning from one matrix takes."""
         return itemsize * 4 * q * len(ranks)
 
-    def as_one(self, n, q, ranks):
-        """Tell which heights can be learned from together: all."""
-        return None
+    def reads_all(self, n, q, ranks):
+        """Whether learning from a matrix holds all its rows at once."""
+        return False
 
     def learn_together(self, stack, ranks, n_rows, offset):
         """:meth:`learn` from a stack for which there is memory."""

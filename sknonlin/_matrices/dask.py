@@ -71,14 +71,14 @@ def nested(function, *results):
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
-def answer_block(block, pieces, function, combine, arguments, device, working_memory):
+def answer_block(block, pieces, function, combine, arguments, width, device, memory):
     """Results for the rows of one block, by the number of the matrix.
 
     ``pieces`` are the numbers of matrices, with their rows of the block (None: all).
     Without a function, they are these rows.
     """
     results = {}
-    with limited(working_memory), full_precision():
+    with limited(memory), full_precision():
         for number, rows in pieces:
             chosen = None if rows is None else rows[None]
             stack = activation_stack(block, device, index=chosen)
@@ -86,7 +86,7 @@ def answer_block(block, pieces, function, combine, arguments, device, working_me
                 results[number] = [stack.rows()[0].cpu()]
             else:
                 own = [argument[number, None] for argument in arguments]
-                found = stack.fold(function, combine, own)
+                found = stack.fold(function, combine, own, width)
                 results[number] = nested(torch.Tensor.cpu, found)
     return results
 
@@ -120,7 +120,6 @@ class DaskStack:
     """
 
     name = "X"
-    lead = ()
 
     def __init__(self, X, device="auto", members=None, verbose=0):
         self._X = X
@@ -132,6 +131,12 @@ class DaskStack:
         self.device = resolve_device(device)
         check_device_dtype(self.device, self.dtype, self.name)
         self.verbose = verbose
+
+    @property
+    def heights(self):
+        """Number of rows of every matrix."""
+        sizes = [self.n if rows is None else len(rows) for rows in self._members]
+        return torch.tensor(sizes, device="cpu")
 
     @property
     def n_matrices(self):
@@ -150,7 +155,7 @@ class DaskStack:
 
     def fold(self, function, combine, arguments=(), width=0, description="rows"):
         """Reduce the rows of every matrix, see :meth:`MatrixStack.fold`."""
-        found = self._answers(self._members, combine, function, arguments)
+        found = self._answers(self._members, combine, function, arguments, width)
         return nested(lambda *parts: torch.cat(parts), *found)
 
     def rows(self):
@@ -188,14 +193,14 @@ class DaskStack:
                 pieces[block].append((number, own))
         return pieces
 
-    def _answers(self, asked, combine, function=None, arguments=()):
+    def _answers(self, asked, combine, function=None, arguments=(), width=0):
         """Results for the rows asked of every matrix, in one pass over the array."""
         from dask import delayed
 
         blocks = self._X.to_delayed().ravel()
         settings = function, combine, [argument.cpu() for argument in arguments]
         shared = [delayed(setting, traverse=False) for setting in settings]
-        where = self._device, get_config()["working_memory"]
+        where = width, self._device, get_config()["working_memory"]
         answers = [
             delayed(answer_block)(block, pieces, *shared, *where)
             for block, pieces in zip(blocks, self._pieces(asked), strict=True)

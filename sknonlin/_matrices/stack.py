@@ -182,6 +182,11 @@ class MatrixStack:
         self.name = name
         self.verbose = verbose
 
+    @property
+    def heights(self):
+        """Number of rows of every matrix."""
+        return torch.full((self.n_matrices,), self.n, device="cpu")
+
     def part(self, matrices):
         """Take some of the matrices, a slice of them."""
         if len(range(self.n_matrices)[matrices]) == self.n_matrices:

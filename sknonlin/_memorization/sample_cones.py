@@ -354,16 +354,19 @@ class SampleCones:
         }
         return scores
 
-    def score(self, network, X, n_samples, codes=None, *, n_jobs=None, verbose=0):
+    def score(
+        self, network, X, n_samples, codes=None, *, layers=True, n_jobs=None, verbose=0
+    ):
         """Score samples for their labels, or for what the network predicts.
 
         Returns
         -------
         scores : SampleScores
+            Without ``layers``, their contrasts are left out.
         """
         n_layers = len(self.cones)
         result = SampleScores(
-            np.empty((n_samples, n_layers), np.float32),
+            np.empty((n_samples, n_layers if layers else 0), np.float32),
             np.empty(n_samples, np.float32),
             np.empty(n_samples, np.int64),
         )
@@ -377,7 +380,7 @@ class SampleCones:
                 predict=codes is None,
                 description="samples",
             ):
-                result.contrast[place] = scores.contrast
+                result.contrast[place] = scores.contrast[:, : result.contrast.shape[1]]
                 result.score[place] = scores.score
                 result.suggested[place] = scores.suggested
         return result

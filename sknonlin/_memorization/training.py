@@ -1,5 +1,6 @@
 """What a MemorizationDetector takes, networks and samples, and the training."""
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -239,7 +240,7 @@ def trained(detector, X, y, seed, params):
     try:
         return train(network, X, y, seed, params), classes
     except IndexError as error:
-        if "out of bounds" not in str(error):
+        if not re.match(r"Target -?\d+ is out of bounds", str(error)):
             raise
         raise ValueError(
             f"The network has fewer outputs than y has classes, {len(classes)}: {error} "

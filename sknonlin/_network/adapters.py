@@ -19,7 +19,7 @@ from skorch import (
 )
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len
-from skorch.utils import multi_indexing, to_device, to_tensor
+from skorch.utils import multi_indexing, to_device, to_numpy, to_tensor
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -212,15 +212,11 @@ class SkorchNetwork(Network):
 
         NumPy has no bfloat16, which skorch's own method would turn its outputs into.
         """
-        dtype = getattr(X, "dtype", None)
-        if dtype in FLOATS and dtype != dtype_name(self.dtype):
-            X = torch.tensor(X, dtype=self.dtype)
         with self.as_found():
+            X = self._in_own_precision(X)
             if type(self.net).predict_proba in SKORCHS_OWN:
-                nonlinearity = self.net._get_predict_nonlinearity()
-                outputs = map(first_tensor, self.net.forward_iter(X))
-                parts = [nonlinearity(output.to(self.row_dtype)) for output in outputs]
-                probabilities = torch.cat(parts).numpy()
+                parts = map(self._probabilities, self.net.forward_iter(X))
+                probabilities = np.concatenate(list(parts))
             else:
                 probabilities = self.net.predict_proba(X)
         kept = self.of_classes(probabilities)
@@ -228,9 +224,29 @@ class SkorchNetwork(Network):
             return kept
         return kept / kept.sum(1, keepdims=True)
 
+    def _in_own_precision(self, X):
+        """Cast an array of floats to the precision of the weights."""
+        dtype = getattr(X, "dtype", None)
+        if dtype not in FLOATS or dtype == dtype_name(self.dtype):
+            return X
+        if self.dtype == torch.bfloat16:
+            return torch.tensor(X, dtype=self.dtype)
+        return X.astype(dtype_name(self.dtype))
+
+    def _probabilities(self, output):
+        """Probabilities that skorch makes of an output, as an array."""
+        output = first_tensor(output)
+        output = output.to(torch.promote_types(output.dtype, self.row_dtype))
+        return to_numpy(self.net._get_predict_nonlinearity()(output))
+
     def predict(self, X):
         """Labels that the net gives: its columns' numbers where it knows no others."""
-        codes = self._decided(torch.from_numpy(self.predict_proba(X))).numpy()
+        binary = isinstance(self.net, NeuralNetBinaryClassifier)
+        if binary and type(self.net).predict is not NeuralNetBinaryClassifier.predict:
+            with self.as_found():
+                codes = self.net.predict(self._in_own_precision(X)).astype(int)
+        else:
+            codes = self._decided(torch.from_numpy(self.predict_proba(X))).numpy()
         return codes if self.classes is None else self.classes[codes]
 
     def _loader(self, X, index, size):
@@ -289,8 +305,9 @@ class SklearnNetwork(Network):
         """Column of the predicted class for every row; None for a regressor."""
         return None if self.regression else super().codes(output)
 
-    def __reduce__(self):
-        return type(self), (self.mlp,)
+    def __getstate__(self):
+        """Leave out the estimator, which only predicts here, with its optimizer."""
+        return vars(self) | {"mlp": None}
 
     def predict_proba(self, X):
         """Probabilities of the classes, as scikit-learn gives them."""
@@ -440,10 +457,13 @@ def first_tensor(output):
 
 
 def cast(batch, dtype):
-    """Cast the floating-point tensors of a batch."""
-    return tree_map_only(
-        torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, batch
-    )
+    """Cast the floating-point tensors of a batch, whose mappings become dicts."""
+    if isinstance(batch, Mapping):
+        return {key: cast(value, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return [cast(value, dtype) for value in batch]
+    floating = isinstance(batch, torch.Tensor) and batch.is_floating_point()
+    return batch.to(dtype) if floating else batch
 
 
 @contextmanager

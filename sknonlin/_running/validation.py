@@ -1,5 +1,6 @@
 """Checks of labels and ranks, wherever they come in, and how users are warned."""
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ Device = str | torch.device
 Layers = str | Iterable[str]
 RandomState = int | np.random.RandomState | None
 Ranks = str | int | Iterable[int]
-PACKAGE = str(Path(__file__).parent.parent)
+PACKAGE = str(Path(__file__).parent.parent) + os.sep
 AUTO_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
 
 

@@ -14,6 +14,7 @@ import pytest
 from distributed import Client, LocalCluster
 from scipy import sparse
 
+from sknonlin._matrices.stack import MatrixStack
 from tests.conftest import BAD_VALUES, COMPRESSIONS, make, relu_matrix
 
 
@@ -249,3 +250,50 @@ def test_a_cluster_gives_the_same(classes, client):
         scorer = make(by_class=True, n_jobs=2, working_memory=0.5).fit(X, y)
         np.testing.assert_allclose(scorer.errors_, expected.errors_, atol=1e-6)
         np.testing.assert_allclose(scorer.transform(X), expected.transform(X), atol=1e-6)
+
+
+HEIGHTS = [21, 24, 24, 30, 40, 8]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize(
+    ("ranks", "n_features"),
+    [([1, 2, 8], 64), ([1, 2, 24], 64), ([1, 30, 80], 64), ([4], 4), ([4, 9], 4), ([1], 1)],
+)
+def test_classes_of_any_height_at_any_rank(compression, ranks, n_features):
+    X = relu_matrix(sum(HEIGHTS), n_features)
+    y = np.repeat(np.arange(len(HEIGHTS)), HEIGHTS)
+    settings = {"ranks": ranks, "by_class": True, "max_rows": 20}
+    expected = make(compression=compression, **settings).fit(X, y)
+    watched = Watched(X)
+    scorer = make(compression=compression, **settings)
+    scorer.fit(da.from_array(watched, chunks=(37, -1)), y)
+    np.testing.assert_allclose(scorer.errors_, expected.errors_, atol=1e-9)
+    assert watched.n_read <= 4 * len(X)  # whatever the number of heights
+
+
+def test_a_class_has_the_same_axes_whatever_the_height_of_another():
+    rng = np.random.default_rng(0)
+    singular = np.diag([1, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 2e-7])
+    few = np.linalg.qr(rng.normal(size=(60, 7)))[0] @ singular @ np.eye(7, 8)
+    X, y = np.concatenate([few, rng.random((40_000, 8))]), np.repeat([0, 1], [60, 40_000])
+    settings = {"ranks": [1, 7], "compression": "pca", "by_class": True, "max_rows": 50}
+    expected = make(**settings).fit(X, y).components_[1][0]
+    found = make(**settings).fit(da.from_array(X, chunks=(10_000, -1)), y).components_[1][0]
+    np.testing.assert_array_equal(found.any(1), expected.any(1))
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_chunks_within_a_block_count_what_is_computed_from_a_row(monkeypatch, by_class):
+    widths = []
+    step = MatrixStack.step
+
+    def watched_step(stack, width=0):
+        widths.append(width)
+        return step(stack, width)
+
+    monkeypatch.setattr(MatrixStack, "step", watched_step)
+    X = relu_matrix(120, 24)
+    settings = {"by_class": by_class, "max_rows": 30, "ranks": [1, 15]}
+    make(**settings).fit(da.from_array(X, chunks=(60, -1)), np.arange(120) % 2)
+    assert 15 in widths

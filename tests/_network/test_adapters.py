@@ -1,5 +1,8 @@
 """One interface to torch, skorch and scikit-learn networks."""
 
+import pickle
+from collections import UserDict
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._network.adapters import as_network
+from sknonlin._network.adapters import as_network, cast
 from tests.architectures import TwoInputs, mlp, seeded
 
 pytestmark = [
@@ -315,8 +318,108 @@ def test_fewer_outputs_than_classes(digits, kind):
         MemorizationDetector(net, random_state=0).fit(X, y)
 
 
+def out_of_bounds(X):
+    raise IndexError("index 7 is out of bounds for axis 0 with size 4")
+
+
+def test_other_index_errors_stay_what_they_are(digits):
+    net = digits_net(iterator_train__collate_fn=out_of_bounds)
+    with pytest.raises(IndexError, match="index 7"):
+        MemorizationDetector(net, random_state=0).fit(*digits)
+
+
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32, torch.float64])
 def test_rows_have_no_less_than_single_precision(dtype):
     network = as_network(seeded(mlp).to(dtype))
     assert network.dtype == dtype
     assert network.row_dtype == (dtype if dtype.itemsize > 4 else torch.float32)
+
+
+class Sharpened(NeuralNetClassifier):
+    """Has probabilities of its own."""
+
+    def predict_proba(self, X):
+        probabilities = super().predict_proba(X) ** 2
+        return probabilities / probabilities.sum(1, keepdims=True)
+
+
+class Always(NeuralNetBinaryClassifier):
+    """Has answers of its own."""
+
+    def predict(self, X):
+        return np.ones(len(X), dtype=np.uint8)
+
+
+class AsTypes(Dataset):
+    """Needs an array."""
+
+    def transform(self, X, y):
+        return super().transform(X.astype(np.float32), y)
+
+
+class Double(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).double()
+
+
+def double_network(n_classes):
+    return Double(*mlp(64, 32, n_classes))
+
+
+temperature = nn.Parameter(torch.tensor(2.0))
+
+
+def cooled(output):
+    return torch.softmax(output / temperature, 1)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        digits_net(kind=NeuralNetClassifier),
+        digits_net(kind=Sharpened, criterion=nn.CrossEntropyLoss),
+        digits_net(dataset=AsTypes),
+        digits_net(predict_nonlinearity=cooled),
+        digits_net(double_network),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_probabilities_are_those_of_the_net(digits, net, dtype):
+    X, y = digits
+    net = seeded(net.fit, X, y)
+    found = as_network(net, np.arange(10)).predict_proba(X.astype(dtype))
+    expected = seeded(net.predict_proba, X)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_binary_net_may_have_answers_of_its_own(digits):
+    X, y = digits
+    net = digits_net(kind=Always, n_classes=1, criterion=nn.BCEWithLogitsLoss)
+    net = seeded(net.fit, X, (y > 4).astype(np.float32))
+    for samples in (X, X.astype(np.float64)):
+        assert (
+            as_network(net, np.array(["a", "b"])).predict(samples).tolist() == ["b"] * 300
+        )
+
+
+class Batch(UserDict):
+    """A mapping that torch does not know, as those of tokenizers are."""
+
+    def convert_to_tensors(self):
+        return self
+
+
+def test_mappings_of_any_kind_are_cast():
+    batch = cast(Batch(left=torch.zeros(2, dtype=torch.float64)), torch.float32)
+    assert batch["left"].dtype == torch.float32
+
+
+def test_a_copy_of_a_perceptron_leaves_its_optimizer_behind(digits):
+    mlp = mlp_of_scikit_learn().fit(*digits)
+    network = pickle.loads(pickle.dumps(as_network(mlp)))
+    batch = network.sample(digits[0], [0, 1, 2])
+    assert network.mlp is None
+    assert (
+        mlp.classes_[network.codes(network.run(batch))] == mlp.predict(digits[0][:3])
+    ).all()

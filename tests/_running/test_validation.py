@@ -1,11 +1,13 @@
 """Checks of labels and ranks, fits that are undone, and where warnings point."""
 
+import pathlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import sknonlin
 from sknonlin import ActivationNonlinearity
 from sknonlin._memorization.training import warn_of_few_samples
 from sknonlin._running.validation import (
@@ -76,3 +78,11 @@ def test_a_warning_points_outside_of_the_package(warn):
     with pytest.warns(UserWarning, match="few") as caught:
         warn()
     assert caught[0].filename == __file__
+
+
+def test_a_folder_whose_name_begins_alike_is_outside_of_it(tmp_path):
+    folder = f"{pathlib.Path(sknonlin.__file__).parent}_experiments/run.py"
+    code = compile("warn_user('few')", folder, "exec")
+    with pytest.warns(UserWarning, match="few") as caught:
+        exec(code, {"warn_user": warn_user})
+    assert caught[0].filename == folder
