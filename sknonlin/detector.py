@@ -29,7 +29,8 @@ from sknonlin._memorization import training
 from sknonlin._memorization.activation_rows import INPUT
 from sknonlin._memorization.label_scores import auto_threshold
 from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones
-from sknonlin._network.adapters import as_arrays, as_network, check_labels
+from sknonlin._network.adapters import as_network
+from sknonlin._network.samples import as_arrays, check_labels
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._running.validation import (
     Layers,

@@ -13,8 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from sknonlin._memorization.forward_pass import PassSettings
 from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
-from sknonlin._network.adapters import as_network, check_labels
+from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import NetworkLayers
+from sknonlin._network.samples import check_labels
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._running.parallel import Workers
 from sknonlin._running.validation import (

@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from sknonlin._memorization.forward_pass import check_activations
-from sknonlin._network.adapters import dtype_name, moved, part_of
 from sknonlin._network.layers import NetworkLayers, pass_samples
 from sknonlin._network.layout import Layout
+from sknonlin._network.samples import dtype_name, moved, part_of
 from sknonlin._running import memory
 
 MAX_FEATURES = 256  # of a feature map, to which its positions are pooled

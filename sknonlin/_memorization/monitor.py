@@ -16,8 +16,9 @@ from sknonlin._factorization.compressions import make_compression
 from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.forward_pass import Pass, PassSettings
-from sknonlin._network.adapters import Network, as_network, check_labels
+from sknonlin._network.adapters import Network, as_network
 from sknonlin._network.layers import N_LISTED, Capture, pass_samples
+from sknonlin._network.samples import check_labels
 from sknonlin._running.torch_settings import random_states_kept
 from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks
 from sknonlin.curves import area_under_curve

@@ -9,9 +9,9 @@ from sklearn.utils import gen_even_slices
 
 from sknonlin._factorization.compressions import rows_that_fit
 from sknonlin._memorization.forward_pass import Pass
-from sknonlin._network.adapters import moved, part_of
 from sknonlin._network.layers import pass_samples
 from sknonlin._network.layout import Layout
+from sknonlin._network.samples import moved, part_of
 from sknonlin._running.memory import COPIES, MOST, affordable, in_parts, within
 
 TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones

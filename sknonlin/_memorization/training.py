@@ -17,7 +17,8 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 from torch.utils.data import Dataset
 
-from sknonlin._network.adapters import as_network, check_labels, first_run, refuse_streams
+from sknonlin._network.adapters import as_network, first_run
+from sknonlin._network.samples import check_labels, refuse_streams
 from sknonlin._running.memory import MOST, file_mapping, release_pages
 from sknonlin._running.validation import warn_user
 

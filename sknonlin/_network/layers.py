@@ -11,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from numbers import Real
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
-from sknonlin._network.adapters import first_run, moved
+from sknonlin._network.adapters import first_run
 from sknonlin._network.layout import Layout, UnitAxes
+from sknonlin._network.samples import copy_of, moved
 from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._running.memory import MOST
 from sknonlin._running.parallel import Replicas
@@ -255,11 +256,6 @@ def pass_samples(capture, elements=None):
     """Count the samples whose activations, in all layers, one pass may hold."""
     numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
     return max(1, int((elements or MOST["pass"]) * capture.n_samples / numbers))
-
-
-def copy_of(batch):
-    """Copy a batch, which a network may write to."""
-    return tree_map_only(torch.Tensor, torch.clone, batch)
 
 
 class ModuleCalls:

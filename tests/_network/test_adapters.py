@@ -1,7 +1,6 @@
 """One interface to torch, skorch and scikit-learn networks."""
 
 import pickle
-from collections import UserDict
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset
 from torch import nn
-from torch.utils.data import DataLoader
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._network.adapters import as_network, cast
+from sknonlin._network.adapters import as_network
 from tests.architectures import TwoInputs, mlp, seeded
 
 pytestmark = [
@@ -129,12 +127,6 @@ def test_labels_without_an_output():
     output = network.run(network.sample(X, [0, 1]))
     with pytest.raises(ValueError, match=r"does not know: \[3, 7\].*\[0, 1, 2\]"):
         network.encode(np.array([0, 3, 7]), output)
-
-
-def test_loader_is_not_samples():
-    loader = DataLoader(Dataset(X, y))
-    with pytest.raises(TypeError, match="pass its dataset"):
-        as_network(seeded(mlp)).sample(loader, [0])
 
 
 def test_outputs_that_are_not_a_classifiers():
@@ -401,18 +393,6 @@ def test_a_binary_net_may_have_answers_of_its_own(digits):
         assert (
             as_network(net, np.array(["a", "b"])).predict(samples).tolist() == ["b"] * 300
         )
-
-
-class Batch(UserDict):
-    """A mapping that torch does not know, as those of tokenizers are."""
-
-    def convert_to_tensors(self):
-        return self
-
-
-def test_mappings_of_any_kind_are_cast():
-    batch = cast(Batch(left=torch.zeros(2, dtype=torch.float64)), torch.float32)
-    assert batch["left"].dtype == torch.float32
 
 
 def test_a_copy_of_a_perceptron_leaves_its_optimizer_behind(digits):

@@ -1,0 +1,121 @@
+"""Samples of any kind as batches: what is chosen of them, cast, moved and split."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from skorch.dataset import get_len
+from skorch.utils import to_device
+from torch.utils._pytree import tree_map_only
+from torch.utils.data import DataLoader, IterableDataset
+
+from sknonlin._running.torch_settings import random_state_kept
+from sknonlin._running.validation import as_labels
+
+
+def batches_of(loader):
+    """Yield samples by batches; a loader would draw from torch's random state."""
+    with random_state_kept:
+        iterator = iter(loader)
+    while True:
+        with random_state_kept:
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def dtype_name(dtype):
+    """NumPy's name of a torch dtype."""
+    return str(dtype).removeprefix("torch.")
+
+
+def native(batch):
+    """Convert arrays of numbers to what torch takes: of this machine's byte order."""
+
+    def convert(array):
+        if array.dtype.kind not in "iuf":
+            return array
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        dtype = np.float64 if wide else array.dtype.newbyteorder("=")
+        return array.astype(dtype, copy=False)
+
+    return tree_map_only(np.ndarray, convert, batch)
+
+
+def moved(batch, device):
+    """Move a batch to a device; to a GPU while the processor goes on."""
+    if torch.device(device).type == "cuda":
+        batch = tree_map_only(
+            torch.Tensor, lambda t: t if t.is_cuda or t.is_sparse else t.pin_memory(), batch
+        )
+        return tree_map_only(torch.Tensor, lambda t: t.to(device, non_blocking=True), batch)
+    return to_device(batch, device)
+
+
+def part_of(batch, part, n_samples):
+    """Take a part of the samples of a batch, views along the first axis of its tensors."""
+    return tree_map_only(
+        torch.Tensor, lambda t: t[part] if len(t) == n_samples else t, batch
+    )
+
+
+def refuse_streams(X):
+    """Refuse what gives samples only in its own order.
+
+    Raises
+    ------
+    TypeError
+        If X is a loader or an iterable data set, or a Dask array.
+    """
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X is a DataLoader, whose samples cannot be chosen; pass its dataset, "
+            "X.dataset."
+        )
+    if isinstance(X, IterableDataset):
+        raise TypeError(
+            "X is an IterableDataset, whose samples cannot be chosen; pass a Dataset with "
+            "__getitem__ and __len__, or an array."
+        )
+    if hasattr(X, "__dask_graph__"):
+        raise TypeError(
+            "X is a Dask collection, which only ActivationNonlinearity takes; pass the "
+            "network's samples as an array, X.compute(), or a memory map where they are "
+            "too many."
+        )
+
+
+def as_arrays(X):
+    """Make samples that can be indexed together: frames and lists of numbers as arrays."""
+    refuse_streams(X)
+    if hasattr(X, "iloc"):
+        return X.to_numpy()
+    nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)
+    return np.asarray(X) if isinstance(X, list | tuple) and not nested else X
+
+
+def cast(batch, dtype):
+    """Cast the floating-point tensors of a batch, whose mappings become dicts."""
+    if isinstance(batch, Mapping):
+        return {key: cast(value, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return [cast(value, dtype) for value in batch]
+    floating = isinstance(batch, torch.Tensor) and batch.is_floating_point()
+    return batch.to(dtype) if floating else batch
+
+
+def check_labels(X, y):
+    """Labels as an array, as many as there are samples."""
+    if y is None:
+        raise ValueError("y is None; give the label of every sample.")
+    y = as_labels(y)
+    n_samples = get_len(as_arrays(X))
+    if n_samples != len(y):
+        raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")
+    return y
+
+
+def copy_of(batch):
+    """Copy a batch, which a network may write to."""
+    return tree_map_only(torch.Tensor, torch.clone, batch)
