@@ -20,10 +20,10 @@ from scipy.stats import truncnorm
 from sklearn.datasets import fetch_openml, get_data_home
 from sklearn.datasets import load_digits as load_digits_of_sklearn
 from sklearn.utils import Bunch, check_array, check_random_state, column_or_1d
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length
 
-from sknonlin._running.validation import RandomState
+from sknonlin._running.validation import RandomState, validated
 
 PROGRAM = "espeak-ng"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -116,14 +116,13 @@ def save(path, arrays):
     os.replace(file.name, path)
 
 
-@validate_params(
+@validated(
     {
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
         "data_home": [str, pathlib.Path, None],
         "return_X_y": ["boolean"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def make_spoken_digits(
     n_samples: int = 2000,
@@ -208,7 +207,7 @@ def _as_dataset(images, target, target_names, return_X_y, description):
     )
 
 
-@validate_params({"return_X_y": ["boolean"]}, prefer_skip_nested_validation=True)
+@validated({"return_X_y": ["boolean"]})
 def load_digits(*, return_X_y: bool = False) -> Any:
     """Load scikit-learn's handwritten digits, as a network takes them.
 
@@ -268,13 +267,12 @@ def _fashion_mnist_openml(subset):
     return data[part].reshape(-1, 28, 28), target[part]
 
 
-@validate_params(
+@validated(
     {
         "subset": [StrOptions({"train", "test"})],
         "data_home": [str, pathlib.Path, None],
         "return_X_y": ["boolean"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def load_fashion_mnist(
     *,
@@ -378,7 +376,7 @@ def _check_transition(transition, n_classes):
     return transition
 
 
-@validate_params(
+@validated(
     {
         "y": ["array-like"],
         "p": [Interval(Real, 0, 1, closed="both")],
@@ -386,8 +384,7 @@ def _check_transition(transition, n_classes):
         "kind": [StrOptions({"uniform", "flip", "pairwise", "class", "feature"})],
         "X": ["array-like", None],
         "transition": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def make_noisy_labels(
     y: ArrayLike,

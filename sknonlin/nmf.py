@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sknonlin._factorization.compressions import make_compression, rows_that_fit
 from sknonlin._factorization.nnls import project
@@ -16,7 +16,7 @@ from sknonlin._matrices.products import gram, products, unit_rows
 from sknonlin._matrices.stack import MatrixStack
 from sknonlin._running.memory import COPIES, affordable, in_parts, limited
 from sknonlin._running.torch_settings import in_full_precision
-from sknonlin._running.validation import Device, RandomState, Ranks, check_ranks
+from sknonlin._running.validation import Device, RandomState, Ranks, check_ranks, validated
 
 #: Constraints shared by the functions here and the estimators that call them.
 PATH_CONSTRAINTS = {
@@ -56,10 +56,7 @@ class NMFPath:
     n_iter: np.ndarray = field(repr=False)
 
 
-@validate_params(
-    {"X": ["array-like", "sparse matrix", torch.Tensor], **PATH_CONSTRAINTS},
-    prefer_skip_nested_validation=True,
-)
+@validated({"X": ["array-like", "sparse matrix", torch.Tensor], **PATH_CONSTRAINTS})
 @in_full_precision
 def nmf_path(
     X: Any,
@@ -178,13 +175,12 @@ def nmf_path(
     )
 
 
-@validate_params(
+@validated(
     {
         "X": ["array-like", "sparse matrix", torch.Tensor],
         "components": ["array-like", torch.Tensor],
         "device": [str, torch.device],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 @in_full_precision
 def nnls(X: Any, components: Any, *, device: Device = "auto") -> Any:

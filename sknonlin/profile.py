@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sknonlin._memorization.forward_pass import PassSettings
 from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
@@ -24,6 +24,7 @@ from sknonlin._running.validation import (
     Ranks,
     auto_ranks,
     check_ranks,
+    validated,
     warn_user,
 )
 from sknonlin.batches import make_batches, make_reference_batches
@@ -292,7 +293,7 @@ def profile_network(network, X, y, settings):
     )
 
 
-@validate_params(
+@validated(
     {
         **PROFILE_CONSTRAINTS,
         "by_class": ["boolean"],
@@ -300,8 +301,7 @@ def profile_network(network, X, y, settings):
         "replay": ["boolean"],
         "n_jobs": [Integral, None],
         "working_memory": WORKING_MEMORY_CONSTRAINT,
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def layer_profile(
     net: Any,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.utils import multi_indexing
 from torch.utils.data import IterableDataset
 
@@ -20,7 +20,7 @@ from sknonlin._network.adapters import Network, as_network
 from sknonlin._network.layers import N_LISTED, Capture, pass_samples
 from sknonlin._network.samples import check_labels
 from sknonlin._running.torch_settings import random_states_kept
-from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks
+from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks, validated
 from sknonlin.curves import area_under_curve
 
 CONSTRAINTS = {
@@ -122,7 +122,7 @@ class NonlinearityMonitor:
     (4, True)
     """
 
-    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
+    @validated(CONSTRAINTS)
     def __init__(
         self,
         X: Any,

@@ -2,8 +2,10 @@
 
 import random
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 module_locks: WeakKeyDictionary = WeakKeyDictionary()
 module_locks_lock = threading.Lock()
 PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+Function = TypeVar("Function", bound=Callable)
 
 
 class ProcessWide:
@@ -106,7 +109,7 @@ def full_precision():
         yield
 
 
-def in_full_precision(function):
+def in_full_precision(function: Function) -> Function:
     """Run ``function`` inside :func:`full_precision`."""
 
     @wraps(function)
@@ -114,7 +117,7 @@ def in_full_precision(function):
         with full_precision():
             return function(*args, **kwargs)
 
-    return wrapped
+    return cast(Function, wrapped)
 
 
 def resolve_device(device, X=None):

@@ -3,14 +3,16 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import column_or_1d
 
 #: What public functions take, for those who check types.
@@ -18,8 +20,14 @@ Device = str | torch.device
 Layers = str | Iterable[str]
 RandomState = int | np.random.RandomState | None
 Ranks = str | int | Iterable[int]
+Function = TypeVar("Function", bound=Callable)
 PACKAGE = str(Path(__file__).parent.parent) + os.sep
 AUTO_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
+
+
+def validated(constraints: dict) -> Callable[[Function], Function]:
+    """Check a function's parameters as scikit-learn does, and keep its type."""
+    return validate_params(constraints, prefer_skip_nested_validation=True)
 
 
 @contextmanager
