@@ -29,7 +29,6 @@ from sknonlin._running.validation import (
 )
 from sknonlin.batches import make_batches, make_reference_batches
 from sknonlin.curves import area_under_curve, mean_of_known
-from sknonlin.inspection._layer_profile import LayerProfileDisplay
 from sknonlin.nonlinearity import ActivationNonlinearity, compression_of
 
 if TYPE_CHECKING:
@@ -154,6 +153,8 @@ class LayerProfile:
         -------
         ax : matplotlib.axes.Axes
         """
+        from sknonlin.inspection import LayerProfileDisplay  # when something is drawn
+
         return LayerProfileDisplay.from_profile(self, curve="both").plot(ax).ax_
 
 

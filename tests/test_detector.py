@@ -78,7 +78,7 @@ def test_labels_of_all_kinds(digits, labels, kind):
 def test_redrawn_labels_raise_the_score(digits):
     X, y = digits
     noisy = make_noisy_labels(y, 0.15, 0, kind="flip")
-    net = skorch_net(max_epochs=150, module__width=128)
+    net = skorch_net(max_epochs=80, module__width=128)
     found = detector(net, nonlinearity=None).fit(X, noisy)
     assert found.score(X, noisy) > 0.97
     clean = detector(net, nonlinearity=None).fit(X, y)
