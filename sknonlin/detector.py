@@ -272,7 +272,7 @@ class MemorizationDetector(
         with undone_on_error(self), limited(self.working_memory):
             X, y = self._validate(X, y, reset=True)
             codes = self._train(X, y, params)
-            self._measure(X, codes)
+            self._measure(X, y, codes)
         training.warn_of_few_samples(self.classes_, codes)
         training.warn_of_misfit(self.profile_)
         return self
@@ -291,9 +291,9 @@ class MemorizationDetector(
         """Return the network, whose columns have the labels ``classes_``."""
         return as_network(self.estimator_, self.classes_)
 
-    def _measure(self, X, codes):
+    def _measure(self, X, y, codes):
         """Set what is measured on the training samples."""
-        score, self.profile_, self.mixed_profile_ = self._profiles(X, codes)
+        score, self.profile_, self.mixed_profile_ = self._profiles(X, y)
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
@@ -325,8 +325,8 @@ class MemorizationDetector(
         template = self.nonlinearity
         return ActivationNonlinearity() if template is None else template
 
-    def _profiles(self, X, codes):
-        """Score and profiles on samples of these classes."""
+    def _profiles(self, X, y):
+        """Score and profiles on samples with these labels."""
         settings = ProfileSettings.of(
             self._template(),
             layers=self.layers,
@@ -336,7 +336,6 @@ class MemorizationDetector(
             random_state=self._seed,
             verbose=self.verbose,
         )
-        y = self.classes_[codes]
         return measure_memorization(self._network(), X, y, settings)
 
     def measure(self, X: Any, y: ArrayLike) -> tuple[float, LayerProfile, LayerProfile]:
@@ -361,7 +360,7 @@ class MemorizationDetector(
         check_is_fitted(self)
         X = self._validate(X)
         with limited(self.working_memory):
-            return self._profiles(X, self._codes(check_labels(X, y)))
+            return self._profiles(X, y)
 
     # Answers ----------------------------------------------------------------------
 

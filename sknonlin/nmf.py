@@ -14,7 +14,13 @@ from sknonlin._factorization.nnls import project
 from sknonlin._factorization.rank_path import SOLVERS
 from sknonlin._matrices.products import gram, products, unit_rows
 from sknonlin._matrices.stack import MatrixStack
-from sknonlin._running.memory import COPIES, affordable, in_parts, limited
+from sknonlin._running.memory import (
+    COPIES,
+    WORKING_MEMORY_CONSTRAINT,
+    affordable,
+    in_parts,
+    limited,
+)
 from sknonlin._running.torch_settings import in_full_precision
 from sknonlin._running.validation import Device, RandomState, Ranks, check_ranks, validated
 
@@ -26,7 +32,7 @@ PATH_CONSTRAINTS = {
     "max_rows": [Interval(Integral, 1, None, closed="left"), None],
     "device": [str, torch.device],
     "random_state": ["random_state"],
-    "working_memory": [Interval(Real, 0, None, closed="neither"), None],
+    "working_memory": WORKING_MEMORY_CONSTRAINT,
     "verbose": ["verbose"],
 }
 

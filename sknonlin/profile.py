@@ -233,6 +233,7 @@ def measure_memorization(network, X, y, settings):
         For every class, as many mixed batches of the size of its own, without
         accuracies.
     """
+    y = check_labels(X, y)
     single = profile_network(network, X, y, settings)
     if min(settings.batch_size, np.unique(y, return_counts=True)[1].max()) == 1:
         warn_user(
@@ -265,8 +266,7 @@ def draw_profile_batches(groups, settings):
 
 
 def profile_network(network, X, y, settings):
-    """Profile a :class:`Network`, whose labels are ``y``."""
-    y = check_labels(X, y)
+    """Profile a :class:`Network` on samples with the labels ``y``, an array."""
     seed = check_random_state(settings.random_state).randint(2**31 - 1)
     settings = replace(settings, random_state=seed)
     compression = settings.compression.changed(random_state=seed)
@@ -276,7 +276,9 @@ def profile_network(network, X, y, settings):
     with layers.capture() as capture:
         codes = torch.from_numpy(groups)  # of a regressor, which gives no labels
         if network.codes(capture.output) is not None:
-            codes = network.encode(labels, capture.output)[codes]
+            columns = network.encode(labels, capture.output)
+            labels = labels if network.classes is None else network.classes[columns]
+            codes = columns[codes]
         ranks = listed_ranks(settings.ranks, capture, settings.batch_size)
         compression, task_bytes = with_rows_that_fit(
             compression, ranks, capture, settings.batch_size
@@ -442,4 +444,4 @@ def layer_profile(
         verbose=verbose,
     )
     with limited(working_memory):
-        return profile_network(as_network(net), X, y, settings)
+        return profile_network(as_network(net), X, check_labels(X, y), settings)

@@ -80,7 +80,7 @@ class Capture:
 
     def __enter__(self):
         with ExitStack() as stack:
-            stack.enter_context(self.network.lock)
+            stack.enter_context(self.network.as_found())
             stack.enter_context(self._prepared())
             self._calls = stack.enter_context(module_calls(self.network.module))
             self._list()
@@ -95,7 +95,6 @@ class Capture:
     @contextmanager
     def _prepared(self):
         module = self.network.module
-        modes = [(m, m.training) for m in module.modules()]
         buffers = [
             (m._buffers, name, b, b.detach().clone())
             for m in module.modules()
@@ -107,8 +106,6 @@ class Capture:
             with plain_operations():
                 yield
         finally:
-            for m, training in modes:
-                m.training = training
             for slots, name, buffer, before in buffers:
                 slots[name] = buffer  # a network may put another one in its place
                 if not torch.equal(buffer, before):

@@ -23,6 +23,8 @@ from sknonlin._running.torch_settings import ProcessWide
 
 MEBIBYTE = 2**20
 
+STORE = {"store": 0.3}  # of rows, in memory until it is full, and then in a file
+READING = {"pass": 0.2, "block": 0.3}
 #: Shares of the working memory, of all that a stage of the work holds at once. They add up
 #: to 1 at most; what is left is for what is not counted. A stage within another one has
 #: its shares of that one's part, see :func:`within`.
@@ -33,12 +35,12 @@ SHARES = {
     "rows": {"chunk": 0.5, "energies": 0.1, "systems": 0.25, "stack": 0.15},
     # A layer profile: what a pass holds at all layers, and learning from it.
     "profile": {"pass": 0.5, "learning": 0.4},
-    # Reading rows of samples into a store, of which no more is held in memory.
-    "reading": {"store": 0.3, "pass": 0.2, "block": 0.3},
+    # Reading rows of samples, into the store or to score them.
+    "reading": STORE | READING,
     # Learning the cones of samples from the store.
-    "cones": {"store": 0.3, "learning": 0.7},
-    # Scoring samples: what reads them, and what solves for their weights.
-    "scoring": {"pass": 0.2, "block": 0.3, "weights": 0.25},
+    "cones": STORE | {"learning": 0.7},
+    # Scoring samples while they are read: what solves for their weights.
+    "scoring": READING | {"weights": 0.25},
 }
 #: How many numbers are there at once for each one that is counted.
 COPIES = {
