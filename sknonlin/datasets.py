@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import resample_poly
 from scipy.special import softmax
-from scipy.stats import truncnorm
+from scipy.stats import entropy, truncnorm
 from sklearn.datasets import fetch_openml, get_data_home
 from sklearn.datasets import load_digits as load_digits_of_sklearn
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils import Bunch, check_array, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length
@@ -41,6 +42,8 @@ PITCHES = (10, 90)  # espeak-ng's scale goes from 0 to 99
 RATE = 8000  # samples a second
 LENGTH = RATE  # a second
 QUIET = 0.02  # of the loudest sample; what is below it at both ends is cut off
+NOISE_KINDS = ("uniform", "flip", "pairwise", "class", "feature", "boundary")
+LEAST_UNSURE = 0.01  # so that samples far from the boundary change, too
 LOUDEST = 2**15 - 1  # sounds are kept as 16-bit integers
 __all__ = ["load_digits", "load_fashion_mnist", "make_noisy_labels", "make_spoken_digits"]
 FASHION_MNIST_FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -362,6 +365,14 @@ def _by_features(X, codes, n_classes, p, rng):
     return np.where(flipped, _draw(softmax(logits, axis=1), rng), codes)
 
 
+def _near_boundary(X, codes, p, rng):
+    """Choose samples, those rather that a linear discriminant is unsure of."""
+    X = check_array(X, allow_nd=True).reshape(len(X), -1)
+    unsure = entropy(LinearDiscriminantAnalysis().fit(X, codes).predict_proba(X), axis=1)
+    weights = unsure / max(unsure.max(), 1e-12) + LEAST_UNSURE
+    return rng.choice(len(X), round(p * len(X)), replace=False, p=weights / weights.sum())
+
+
 def _check_transition(transition, n_classes):
     transition = check_array(transition)
     if transition.shape != (n_classes, n_classes):
@@ -381,7 +392,7 @@ def _check_transition(transition, n_classes):
         "y": ["array-like"],
         "p": [Interval(Real, 0, 1, closed="both")],
         "random_state": ["random_state"],
-        "kind": [StrOptions({"uniform", "flip", "pairwise", "class", "feature"})],
+        "kind": [StrOptions(set(NOISE_KINDS))],
         "X": ["array-like", None],
         "transition": ["array-like", None],
     }
@@ -402,12 +413,13 @@ def make_noisy_labels(
     y : array-like of shape (n_samples,)
         The true labels, of any kind; at least two classes.
     p : float in [0, 1], default=0.1
-        The share of labels that are changed. It is exact for ``"uniform"``, ``"flip"``
-        and ``"pairwise"``, and the expected one for ``"feature"``; ``"class"`` has its
-        rates in ``transition``.
+        The share of labels that are changed. It is exact for ``"uniform"``, ``"flip"``,
+        ``"pairwise"`` and ``"boundary"``, and the expected one for ``"feature"``;
+        ``"class"`` has its rates in ``transition``.
     random_state : int, RandomState instance or None, default=None
         Seeds the draw.
-    kind : {"uniform", "flip", "pairwise", "class", "feature"}, default="uniform"
+    kind : {"uniform", "flip", "pairwise", "class", "feature", "boundary"}, \
+            default="uniform"
         * ``"uniform"``: labels are redrawn among all classes [1]_, the true one too: of
           n classes, a share of (n - 1) / n turns out wrong, and p = 1 leaves labels that
           say nothing.
@@ -416,8 +428,10 @@ def make_noisy_labels(
         * ``"class"``: class-dependent, by the probabilities of ``transition``.
         * ``"feature"``: which samples change, and to which class, depends on their
           features, by a random linear map for each class [2]_.
+        * ``"boundary"``: labels change to another class, each as likely, and rather those
+          of samples that a linear discriminant is unsure of [3]_.
     X : array-like of shape (n_samples, ...), default=None
-        The features, for ``"feature"``.
+        The features, for ``"feature"`` and ``"boundary"``.
     transition : array-like of shape (n_classes, n_classes), default=None
         For ``"class"``: the probability of every label given (column) for every true
         class (row), in the order of ``np.unique(y)``.
@@ -438,6 +452,10 @@ def make_noisy_labels(
        learning requires rethinking generalization", ICLR (2017).
     .. [2] X. Xia et al., "Part-dependent Label Noise: Towards Instance-dependent Label
        Noise", NeurIPS (2020), algorithm 2.
+    .. [3] A. K. Menon, B. van Rooyen, N. Natarajan, "Learning from binary labels with
+       instance-dependent noise", Machine Learning 107 (2018); with the entropy of a
+       linear discriminant as in the benchmark MisLaBenchmark (2025),
+       :doi:`10.1007/s10462-025-11293-9`.
 
     Examples
     --------
@@ -457,15 +475,19 @@ def make_noisy_labels(
         if transition is None:
             raise ValueError('kind="class" needs transition, its matrix of probabilities.')
         return classes[_draw(_check_transition(transition, n_classes)[codes], rng)]
-    if kind == "feature":
+    if kind in ("feature", "boundary"):
         if X is None:
-            raise ValueError('kind="feature" needs X, the features of the samples.')
+            raise ValueError(f'kind="{kind}" needs X, the features of the samples.')
         check_consistent_length(X, codes)
+    if kind == "feature":
         return classes[_by_features(X, codes, n_classes, p, rng)]
-    changed = rng.permutation(n_samples)[: round(p * n_samples)]
+    if kind == "boundary":
+        changed = _near_boundary(X, codes, p, rng)
+    else:
+        changed = rng.permutation(n_samples)[: round(p * n_samples)]
     if kind == "uniform":
         codes[changed] = rng.randint(n_classes, size=len(changed))
-    elif kind == "flip":
+    elif kind in ("flip", "boundary"):
         codes[changed] = _other_class(codes[changed], n_classes, rng)
     else:
         codes[changed] = (codes[changed] + 1) % n_classes

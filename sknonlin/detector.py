@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -26,9 +27,8 @@ from skorch import NeuralNet
 from skorch.dataset import get_len
 
 from sknonlin._memorization import training
-from sknonlin._memorization.activation_rows import INPUT
-from sknonlin._memorization.label_scores import auto_threshold
-from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones
+from sknonlin._memorization.sample_cones import CONE_RANKS
+from sknonlin._memorization.sample_scores import SampleScorer
 from sknonlin._network.adapters import as_network
 from sknonlin._network.samples import as_arrays, check_labels
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
@@ -299,14 +299,14 @@ class MemorizationDetector(
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
         template = self._template()
         ranks = template.ranks
-        self._cones = SampleCones(
+        self._scorer = SampleScorer(
             compression_of(template, random_state=self._seed),
             list(CONE_RANKS) if isinstance(ranks, str) else check_ranks(ranks),
             template.device,
             self.layers,
             self._seed,
         )
-        scores = self._cones.fit(
+        scores = self._scorer.fit(
             self._network(),
             X,
             codes,
@@ -314,10 +314,12 @@ class MemorizationDetector(
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
-        weights = self._cones.weights.tolist()
-        self.layer_weights_ = dict(zip(self._cones.names, weights, strict=True))
+        weights = self._scorer.weights.tolist()
+        self.layer_weights_ = dict(zip(self._scorer.names, weights, strict=True))
+        shares = np.array(self._scorer.share_wrong) * len(codes)
+        self.n_wrong_, self.n_wrong_interval_ = float(shares[0]), tuple(shares[1:].tolist())
         if self.contamination == "auto":
-            self.offset_ = auto_threshold(scores)
+            self.offset_ = self._scorer.threshold
         else:
             self.offset_ = float(np.quantile(scores, 1 - self.contamination))
 
@@ -407,7 +409,7 @@ class MemorizationDetector(
             raise ValueError("X has 0 samples; give at least 1.")
         settings = {"layers": layers, "n_jobs": self.n_jobs, "verbose": self.verbose}
         with limited(self.working_memory):
-            return self._cones.score(self._network(), X, n_samples, codes, **settings)
+            return self._scorer.score(self._network(), X, n_samples, codes, **settings)
 
     def transform(self, X: Any) -> NDArray:
         """Score samples at every layer, for the label that the network predicts.
@@ -422,8 +424,7 @@ class MemorizationDetector(
         scores : ndarray of shape (n_samples, n_layers)
             In [-1, 1]; above 0 where a sample's activations fit another class better.
         """
-        contrast = self._sample_scores(X).contrast
-        return contrast[:, [name != INPUT for name in self._cones.names]]
+        return self._sample_scores(X).contrast
 
     def score_samples(self, X: Any, y: ArrayLike | None = None) -> NDArray:
         """Score how far samples look memorized; higher is more.
@@ -438,8 +439,8 @@ class MemorizationDetector(
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            In [-1, 1], the weighted mean over the layers of how much worse a sample's
-            activations fit the cones of its label than those of the best other one.
+            Logarithm of the odds that the label is wrong: above 0 where that is likelier
+            than not. A probability is ``scipy.special.expit(scores)``.
         """
         return self._sample_scores(X, y, layers=False).score
 
@@ -493,22 +494,25 @@ class MemorizationDetector(
         -------
         frame : pandas.DataFrame of n_samples rows
             With the columns ``index`` (the sample's place in X), ``given``,
-            ``suggested`` (the label that fits its activations best, which can be the
-            one given), ``score``, ``layer`` (the one that says so most, with its
-            weight; ``"input"`` for the samples as they are) and ``flagged``. Where X is
-            a pandas frame, the rows have the labels that the samples have in its index.
+            ``suggested`` (the label that fits best, which can be the one given),
+            ``score``, ``layer`` (what says so most: a layer, or ``"input"`` for the
+            samples as they are), ``flagged``, ``probability`` (that the label is wrong)
+            and ``certainty`` (in [0, 1], how sure the suggestion is). Where X is a pandas
+            frame, the rows have the labels that the samples have in its index.
         """
         pd = check_pandas_support("MemorizationDetector.label_report")
         scores = self._sample_scores(X, y)
-        layer = (scores.contrast * self._cones.weights).argmax(1)
+        layer = scores.evidence.argmax(1)
         frame = pd.DataFrame(
             {
                 "index": np.arange(len(layer)),
                 "given": self.classes_[self._codes(check_labels(X, y))],
                 "suggested": self.classes_[scores.suggested],
                 "score": scores.score,
-                "layer": np.asarray(self._cones.names, dtype=object)[layer],
+                "layer": np.asarray(self._scorer.columns_of_evidence, dtype=object)[layer],
                 "flagged": scores.score > self.offset_,
+                "probability": expit(scores.score),
+                "certainty": scores.certainty,
             }
         )
         frame = frame.sort_values("score", ascending=False, ignore_index=True)

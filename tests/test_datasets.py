@@ -18,7 +18,7 @@ from sknonlin.datasets import (
     make_spoken_digits,
 )
 
-KINDS = ["uniform", "flip", "pairwise", "feature"]
+KINDS = ["uniform", "flip", "pairwise", "feature", "boundary"]
 Y = np.repeat(np.arange(5), 400)
 X = np.random.default_rng(0).random((2000, 6))
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from sknonlin._memorization.forward_pass import check_activations
+from sknonlin._memorization.inputs import INPUT, input_rows
 from sknonlin._network.layers import NetworkLayers, pass_samples
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import dtype_name, moved, part_of
@@ -18,7 +19,6 @@ from sknonlin._running import memory
 
 MAX_FEATURES = 256  # of a feature map, to which its positions are pooled
 ALL_FEATURES = 2**15  # the same over the classes, whose cones all have as many
-INPUT = "input"
 POOLS = {
     1: functional.adaptive_avg_pool1d,
     2: functional.adaptive_avg_pool2d,
@@ -33,19 +33,19 @@ class SampleFeatures:
 
     The positions of a feature map are averaged over the cells of a regular grid, the
     finest that gives at most ``MAX_FEATURES`` numbers, and stay apart: where something is
-    in an image tells classes from each other. The input counts as a layer where it is one
-    floating-point tensor; its negative part, if it has one, becomes features of its own.
+    in an image tells classes from each other. What goes into the network has rows too, see
+    :func:`~sknonlin._memorization.inputs.input_rows`.
 
     Parameters
     ----------
     layers : "relu" or list of str
-        The layers; the input is only there with ``"relu"``.
+        The layers.
     n_classes : int
         With very many, feature maps are pooled more coarsely.
     dtype : torch.dtype
         Of all rows, as of :attr:`Network.row_dtype`.
     nonnegative : bool
-        Whether the features must not be negative.
+        Whether the layers' features must not be negative.
     """
 
     def __init__(self, layers, n_classes, dtype=torch.float32, *, nonnegative):
@@ -54,11 +54,11 @@ class SampleFeatures:
         self.nonnegative = nonnegative
         self.max_features = min(MAX_FEATURES, max(64, ALL_FEATURES // n_classes))
         self.grids = {}  # of the layers' maps, as they were first seen
-        self.signed = True  # whether the input may have negative values
 
     def n_features(self, capture, batch):
         """Count the features of a sample in every layer, by name."""
-        counts = {name: A.shape[1] for name, A in self.input_rows(batch).items()}
+        inputs = self.input_rows(batch, capture.n_samples)
+        counts = {name: A.shape[1] for name, A in inputs.items()}
         for name, layer in capture.listed.items():
             layout = Layout.of(layer, capture.n_samples)
             if layout is not None:
@@ -71,7 +71,7 @@ class SampleFeatures:
 
         A layer that the samples do not reach is left out.
         """
-        found = self.input_rows(batch)
+        found = self.input_rows(batch, n_samples)
         tape, layouts = capture.record(batch, n_samples)
         for name, layout in layouts.items():
             A = tape.activations.pop(name).tensor
@@ -79,26 +79,17 @@ class SampleFeatures:
             found[name] = self._pooled(name, layout, A)
         return found, tape.output
 
-    def note_signs(self, rows):
-        """Learn from all rows whether the input is signed, and return those that count."""
-        if self.nonnegative and INPUT in rows:
-            half = rows[INPUT].shape[1] // 2
-            self.signed = bool(rows[INPUT][:, half:].any())
-            if not self.signed:
-                rows[INPUT] = rows[INPUT][:, :half]
-        return rows
+    def input_rows(self, batch, n_samples):
+        """Rows of what goes into the network, by name."""
 
-    def input_rows(self, batch):
-        """Rows of the input, where it is a layer."""
-        plain = isinstance(batch, torch.Tensor) and batch.is_floating_point()
-        if self.layers != "relu" or not plain or batch.ndim < 2:
-            return {}
-        check_activations(INPUT, batch, nonnegative=False)
-        A = self._pooled(INPUT, Layout(tuple(batch.shape), 0, 1, 1), batch)
-        if self.nonnegative:
-            positive, negative = A.clamp(min=0), A.neg().clamp_(min=0)
-            A = torch.cat([positive, negative], 1) if self.signed else positive
-        return {INPUT: A}
+        def pooled(name, A):
+            if name == INPUT:
+                check_activations(name, A, nonnegative=False)
+            else:  # a mask may be infinite
+                A = torch.nan_to_num(A, posinf=0.0, neginf=0.0)
+            return self._pooled(name, Layout(tuple(A.shape), 0, 1, 1), A)
+
+        return input_rows(batch, n_samples, self.dtype, pooled)
 
     def _pooled(self, name, layout, A):
         """Rows (n_samples, n_features) of a feature map."""

@@ -1,35 +1,24 @@
 """How well each sample fits the cones of the classes, layer by layer.
 
-A sample's own row must not vouch for its label, and neither must other wrong labels. So
-the cones of a class are learned in folds, each without a part of the samples, which are
-scored by it alone; and they are learned again from the samples that fit their label. The
-smallest rank, which wrong labels pull the least, finds those; once they are out, the
-others tell classes better without it.
+A sample's own row must not vouch for its label. So the cones of a class are learned in
+folds, each without a part of the samples, which are scored by it alone.
 
 A cone here is what the components of a class reach: of PCA and of ablation a subspace.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from sknonlin._matrices.products import unit_rows
 from sknonlin._matrices.stack import MatrixStack, class_members, class_stacks
-from sknonlin._memorization.activation_rows import RowStore, SampleFeatures, SampleStream
-from sknonlin._memorization.label_scores import fitting, layer_weights
 from sknonlin._running import memory
-from sknonlin._running.parallel import Workers
 from sknonlin._running.torch_settings import resolve_device
 
 TILE = 64  # rows that are multiplied at once
 CONE_RANKS = (1, 4, 16, 32)
-SAMPLES_PER_CLASS = 400  # from which the cones of a class are learned
-MAX_SAMPLES = 20_000  # the same over all classes, but no class gives less than
-MIN_SAMPLES = 50
 N_FOLDS = 3
-N_ROUNDS = 3  # of learning: from all labels first, then from those that fit
 
 
 @dataclass
@@ -140,22 +129,21 @@ class FoldLearner:
             For every rank.
         scored : ndarray of int
             The samples in these folds.
-        contrasts : ndarray of shape (len(scored),)
-            Theirs.
+        areas : ndarray of shape (len(scored), n_classes)
+            Theirs to the cones of all classes.
         """
         components = self._components(A, chosen)
         cones = ClassCones(self.compression, self.device, components, self.first_rank)
         scored = np.flatnonzero(np.isin(self.folds, chosen))
-        codes = torch.from_numpy(self.codes[scored])
         X = torch.from_numpy(A[scored])
-        contrasts = torch.zeros(len(X), dtype=X.dtype)
+        found = torch.zeros(len(X), self.n_classes, dtype=X.dtype)
 
         def use(place, areas):
-            contrasts[place] = contrast(areas, codes[place]).cpu()
+            found[place] = areas.cpu()
 
         cones.compare(X, np.searchsorted(chosen, self.folds[scored]), use)
         memory.release_pages(A)
-        return components, scored, contrasts.numpy()
+        return components, scored, found.numpy()
 
     def _components(self, A, chosen):
         """Components of every rank, fold and class; stacks of all folds at once."""
@@ -190,26 +178,6 @@ def learn_folds(learner, A, chosen):
     return learner(A, chosen)
 
 
-@dataclass
-class SampleScores:
-    """Scores of samples for their labels.
-
-    Attributes
-    ----------
-    contrast : ndarray of shape (n_samples, n_layers)
-        How much worse each layer's activations fit the cones of the sample's class than
-        the best of the other classes', in [-1, 1].
-    score : ndarray of shape (n_samples,)
-        The contrast's mean, weighted over the layers.
-    suggested : ndarray of int of shape (n_samples,)
-        The class that fits best, over the layers.
-    """
-
-    contrast: np.ndarray
-    score: np.ndarray
-    suggested: np.ndarray
-
-
 class Folds:
     """Which fold's cones a sample is scored by: those learned without it.
 
@@ -240,178 +208,42 @@ def labelled(keys, codes):
     return keys + (codes + 1) * np.int64(0x9E3779B97F4A7C1)
 
 
-def unit_blocks(block, codes):
-    """Rows of a block scaled to norm 1, and its samples' keys."""
-    return {name: unit_rows(A)[0] for name, A in block.rows.items()}, block.keys
-
-
-@dataclass
-class SampleCones:
-    """Cones of every layer, class and rank, and how well samples fit them.
+def learn_cones(workers, learner, rows):
+    """Learn the cones of all layers, in folds.
 
     Parameters
     ----------
-    compression : object
-        What learns the cones.
-    ranks : list of int
-        The ranks of the cones, over which residuals are averaged; the smallest only
-        counts while no labels are known to be wrong.
-    device : str or torch.device
-        Where to compute.
-    layers : "relu" or list of str
-        The layers.
-    random_state : int
-        Seeds the draw of samples and the folds.
+    workers : Workers
+    learner : FoldLearner
+    rows : dict of str to ndarray of shape (n_samples, n_features)
+        Unit rows by layer.
+
+    Returns
+    -------
+    cones : dict of str to ClassCones
+    areas : dict of str to ndarray of shape (n_samples, n_classes)
+        Of every sample, by the cones learned without it.
     """
-
-    compression: object
-    ranks: list
-    device: object
-    layers: object
-    random_state: int
-    cones: dict = field(default_factory=dict, init=False)
-
-    @property
-    def names(self):
-        """The layers, the input before them where it is one."""
-        return list(self.cones)
-
-    def fit(self, network, X, codes, n_classes, *, n_jobs=None, verbose=0):
-        """Learn the cones, and which layers to believe, from samples and their labels.
-
-        A class without samples has an empty cone, which nothing fits.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples_drawn,)
-            Of the samples that the cones were learned from.
-        """
-        self.n_classes = n_classes
-        self.features = SampleFeatures(
-            self.layers,
-            n_classes,
-            network.row_dtype,
-            nonnegative=self.compression.nonnegative,
+    handles = {name: workers.share(A) for name, A in rows.items()}
+    shared = workers.share(learner)
+    # One worker learns all folds together, which is as many small products fewer.
+    shares = np.split(np.arange(N_FOLDS), 1 if workers.count == 1 else N_FOLDS)
+    tasks = [(name, share) for name in rows for share in shares]
+    items = ((shared, handles[name], share) for name, share in tasks)
+    results = workers.map(learn_folds, items, "cones", len(tasks))
+    learned = {name: [] for name in rows}
+    shape = len(learner.codes), learner.n_classes
+    areas = {name: np.zeros(shape, A.dtype) for name, A in rows.items()}
+    for (name, _), (components, scored, own) in zip(tasks, results, strict=True):
+        learned[name].append(components)
+        areas[name][scored] = own
+    cones = {
+        name: ClassCones(
+            learner.compression,
+            learner.device,
+            [torch.cat(H) for H in zip(*parts, strict=True)],
+            learner.first_rank,
         )
-        index = self._draw(codes)
-        codes = codes[index]
-        with Workers(n_jobs, verbose) as workers:
-            stream = SampleStream(workers, network, X, self.features, len(index))
-            n_numbers = sum(stream.n_features.values())
-            with RowStore(len(index), n_numbers, network.row_dtype) as store:
-                keys = np.zeros(len(index), np.int64)
-                for place, (rows, own) in stream.run(
-                    index, unit_blocks, description="activations"
-                ):
-                    store.put(place, rows)
-                    keys[place] = own
-                self.folds = Folds(keys, codes)
-                rows = self.features.note_signs(store.rows)
-                with memory.within("cones", "learning"):
-                    return self._learn_rounds(workers, rows, codes, keys)
-
-    def _learn_rounds(self, workers, rows, codes, keys):
-        """Learn the cones from rows by layer, in rounds; return the samples' scores."""
-        folds = self.folds.of(keys, codes)
-        keep = np.ones(len(codes), dtype=bool)
-        handles = {name: workers.share(A) for name, A in rows.items()}
-        # One worker learns all folds together, which is as many small products fewer.
-        shares = np.split(np.arange(N_FOLDS), 1 if workers.count == 1 else N_FOLDS)
-        tasks = [(name, share) for name in rows for share in shares]
-        contrasts = np.empty((len(codes), len(rows)), next(iter(rows.values())).dtype)
-        for n_done in range(N_ROUNDS):
-            first_rank = 1 if n_done and len(self.ranks) > 1 else 0
-            learner = workers.share(
-                FoldLearner(
-                    self.compression,
-                    self.device,
-                    first_rank,
-                    self.ranks,
-                    self.n_classes,
-                    codes,
-                    folds,
-                    keep,
-                )
-            )
-            items = ((learner, handles[name], share) for name, share in tasks)
-            description = f"cones, round {n_done + 1} of {N_ROUNDS}"
-            results = workers.map(learn_folds, items, description, len(tasks))
-            learned = {name: [] for name in rows}
-            for (name, _), (components, scored, own) in zip(tasks, results, strict=True):
-                learned[name].append(components)
-                contrasts[scored, list(rows).index(name)] = own
-            self.weights = layer_weights(contrasts)
-            scores = contrasts @ self.weights
-            keep = fitting(scores, codes)
-        self.cones = {
-            name: ClassCones(
-                self.compression,
-                self.device,
-                [torch.cat(H) for H in zip(*parts, strict=True)],
-                first_rank,
-            )
-            for name, parts in learned.items()
-        }
-        return scores
-
-    def score(
-        self, network, X, n_samples, codes=None, *, layers=True, n_jobs=None, verbose=0
-    ):
-        """Score samples for their labels, or for what the network predicts.
-
-        Returns
-        -------
-        scores : SampleScores
-            Without ``layers``, their contrasts are left out.
-        """
-        n_layers = len(self.cones)
-        result = SampleScores(
-            np.empty((n_samples, n_layers if layers else 0), np.float32),
-            np.empty(n_samples, np.float32),
-            np.empty(n_samples, np.int64),
-        )
-        extra = 3 * self.n_classes + 2 * n_layers
-        with Workers(n_jobs, verbose) as workers:
-            stream = SampleStream(workers, network, X, self.features, n_samples, extra)
-            for place, scores in stream.run(
-                np.arange(n_samples),
-                self.score_block,
-                codes,
-                predict=codes is None,
-                description="samples",
-            ):
-                result.contrast[place] = scores.contrast[:, : result.contrast.shape[1]]
-                result.score[place] = scores.score
-                result.suggested[place] = scores.suggested
-        return result
-
-    def score_block(self, block, codes):
-        """Score the samples of a block."""
-        codes = block.predicted if codes is None else codes
-        folds = self.folds.of(block.keys, codes)
-        own = torch.from_numpy(codes)
-        contrasts = np.zeros((len(codes), len(self.cones)), np.float32)
-        total = torch.zeros(len(codes), self.n_classes)
-        layers = zip(self.cones.items(), self.weights.tolist(), strict=True)
-        for i, ((name, cones), weight) in enumerate(layers):
-            if name not in block.rows:  # which no sample of the block reaches
-                total.add_(weight)
-                continue
-
-            def use(place, areas, i=i, weight=weight):
-                place, areas = place.cpu(), areas.cpu()
-                contrasts[place, i] = contrast(areas, own[place])
-                total[place] += weight * areas.nan_to_num(nan=1.0)
-
-            cones.compare(unit_rows(block.rows[name])[0], folds, use)
-        score = (contrasts @ self.weights).astype(np.float32)
-        return SampleScores(contrasts, score, total.argmin(1).numpy())
-
-    def _draw(self, codes):
-        """Draw the samples to learn from, sorted: a number of every class."""
-        share = max(MIN_SAMPLES, MAX_SAMPLES // self.n_classes)
-        order = np.random.default_rng(self.random_state).permutation(len(codes))
-        order = order[np.argsort(codes[order], kind="stable")]
-        counts = np.bincount(codes)
-        place = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.sort(order[place < min(share, SAMPLES_PER_CLASS)])
+        for name, parts in learned.items()
+    }
+    return cones, areas

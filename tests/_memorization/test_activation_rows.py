@@ -30,7 +30,7 @@ def gathered(network, X, features):
         assert {name: A.shape[1] for name, A in rows.items()} == features.n_features(
             capture, X[:2]
         )
-    return features.note_signs(rows)
+    return rows
 
 
 @pytest.mark.parametrize("shape", [(40,), (2, 300), (3, 16, 20), (5, 4, 6, 7)])
@@ -52,12 +52,13 @@ def test_feature_maps_become_rows(shape):
         torch.testing.assert_close(mean, X.flatten(2).mean(2), atol=0.02, rtol=0.1)
 
 
-def test_signed_inputs_are_split():
+def test_signed_inputs_stay_as_they_are():
     features = SampleFeatures("relu", 10, nonnegative=True)
     network = as_network(seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU())))
     X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    rows = gathered(network, X, features)["input"]
-    torch.testing.assert_close(rows, torch.cat([X.clamp(min=0), (-X).clamp(min=0)], 1))
+    torch.testing.assert_close(gathered(network, X, features)["input"], X)
     tokens = torch.arange(24).reshape(6, 4) % 5
     network = as_network(seeded(lambda: nn.Sequential(nn.Embedding(5, 3), nn.ReLU())))
-    assert "input" not in gathered(network, tokens, features)
+    assert list(gathered(network, tokens, features)) == [
+        *("input counts", "input places", "input", "1")
+    ]

@@ -28,7 +28,7 @@ from torch.utils.data import TensorDataset
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
 from sknonlin._factorization.by_row import detached
 from sknonlin._memorization.activation_rows import SampleStream
-from sknonlin._memorization.sample_cones import unit_blocks
+from sknonlin._memorization.sample_scores import unit_blocks
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
 from sknonlin._running.memory import limited
@@ -456,7 +456,7 @@ def test_samples_keep_their_order_and_numbers(digits, network, alone):
 
 def stop_after_one_block(detector, X, y):
     with Workers(detector.n_jobs) as workers, limited(detector.working_memory):
-        features = detector._cones.features
+        features = detector._scorer.features
         stream = SampleStream(workers, detector._network(), X, features, len(y))
         next(stream.run(np.arange(len(y)), unit_blocks))
         divide()
@@ -474,9 +474,7 @@ def test_an_interrupted_refit_leaves_the_detector_as_it_was(digits, alone, monke
     X, y = digits
     fresh = MemorizationDetector(alone[0].estimator, random_state=1)
     before = [dict(vars(found)) for found in (fresh, alone[0])]
-    monkeypatch.setattr(
-        "sknonlin._memorization.sample_cones.fitting", lambda *_: interrupt()
-    )
+    monkeypatch.setattr("sknonlin._memorization.sample_scores.kept", lambda *_: interrupt())
     for found, state in zip((fresh, alone[0]), before, strict=True):
         with pytest.raises(KeyboardInterrupt):
             found.fit(X, y)
