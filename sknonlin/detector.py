@@ -29,6 +29,7 @@ from skorch.dataset import get_len
 from sknonlin._memorization import training
 from sknonlin._memorization.sample_cones import CONE_RANKS
 from sknonlin._memorization.sample_scores import SampleScorer
+from sknonlin._memorization.trajectory import trajectory_of
 from sknonlin._network.adapters import as_network
 from sknonlin._network.samples import as_arrays, check_labels
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
@@ -311,6 +312,7 @@ class MemorizationDetector(
             X,
             codes,
             len(self.classes_),
+            trajectory=trajectory_of(self.estimator_),
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )

@@ -321,7 +321,7 @@ def kept(wrong, codes):
 
 @dataclass
 class LayerEvidence:
-    """What layers add to the probability that a label is wrong.
+    """What layers, and a training, add to the probability that a label is wrong.
 
     A layer has seen the labels; so it is believed as far as it says what the readers of
     the input say, which have not, and half of that.
@@ -330,11 +330,14 @@ class LayerEvidence:
     ----------
     weights : ndarray of shape (n_layers,)
         Of the contrasts, in units of log-odds.
+    centre : ndarray of shape (n_layers,)
+        Their means.
     shift : float
         What keeps the number of wrong labels as it was.
     """
 
     weights: np.ndarray = None
+    centre: np.ndarray = None
     shift: float = 0.0
 
     def fit(self, log_odds, contrasts):
@@ -342,7 +345,8 @@ class LayerEvidence:
         target = expit(log_odds)
         deviation = contrasts.std(0)
         inverse = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0)
-        X = (contrasts - contrasts.mean(0)) * inverse
+        self.centre = contrasts.mean(0)
+        X = (contrasts - self.centre) * inverse
         n_samples, n_layers = X.shape
 
         def loss(parameters):
@@ -357,7 +361,7 @@ class LayerEvidence:
         bounds = [(0, None)] * n_layers + [(None, None)]
         found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
         self.weights = 0.5 * found.x[:-1] * inverse
-        added = contrasts @ self.weights
+        added = self.added(contrasts).sum(1)
         low, high = -60.0 - added.max(), 60.0 - added.min()
         for _ in range(60):
             self.shift = (low + high) / 2
@@ -365,6 +369,10 @@ class LayerEvidence:
             low, high = (low, self.shift) if more else (self.shift, high)
         return self
 
+    def added(self, contrasts):
+        """Weigh what every layer adds to the log-odds, against the mean sample."""
+        return (contrasts - self.centre) * self.weights
+
     def __call__(self, log_odds, contrasts):
         """Log-odds with what the layers add."""
-        return log_odds + contrasts @ self.weights + self.shift
+        return log_odds + self.added(contrasts).sum(1) + self.shift

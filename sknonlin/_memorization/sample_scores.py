@@ -42,6 +42,7 @@ SAMPLES_OF_FEW = 4000  # over all classes
 MAX_SAMPLES = 20_000  # the same, but no class gives less than
 MIN_SAMPLES = 50
 LEAST = 1e-12  # probability
+TRAINING = "training"  # what the network's training told of the samples
 
 
 @dataclass
@@ -53,8 +54,8 @@ class SampleScores:
     contrast : ndarray of shape (n_samples, n_layers)
         How much worse each layer's activations fit the cones of the sample's class than
         the best of the other classes', in [-1, 1].
-    evidence : ndarray of shape (n_samples, 1 + n_layers)
-        What the input, and every layer, adds to the score.
+    evidence : ndarray of shape (n_samples, n_columns)
+        What the input, every layer, and the training if it was watched, add to the score.
     score : ndarray of shape (n_samples,)
         Log-odds that the label is wrong.
     suggested : ndarray of int of shape (n_samples,)
@@ -161,25 +162,27 @@ class SampleScorer:
     layers: object
     random_state: int
     parts: dict = field(default_factory=dict, init=False)
+    told: np.ndarray | None = field(default=None, init=False)  # by the training
     cones: dict = field(default_factory=dict, init=False)
 
     @property
     def names(self):
-        """The parts of the input, and the layers."""
-        return [*self.parts, *self.layer_names]
+        """The parts of the input, the layers, and the training if it was watched."""
+        return [*self.parts, *self.columns_of_evidence[1:]]
 
     @property
     def columns_of_evidence(self):
-        """Names of what adds to a score: the part that says most, and the layers."""
-        return [self.main_part, *self.layer_names]
+        """Names of what adds to a score, the part of the input that says most first."""
+        training = [] if self.told is None else [TRAINING]
+        return [self.main_part, *self.layer_names, *training]
 
     @property
     def layer_names(self):
         """The layers."""
         return [name for name in self.cones if not is_input(name)]
 
-    def fit(self, network, X, codes, n_classes, *, n_jobs=None, verbose=0):
-        """Learn from samples and their labels.
+    def fit(self, network, X, codes, n_classes, *, trajectory=None, n_jobs=None, verbose=0):
+        """Learn from samples and their labels, and from the training's trajectory.
 
         Returns
         -------
@@ -187,6 +190,7 @@ class SampleScorer:
             Of the samples that were learned from.
         """
         self.n_classes = n_classes
+        self._trajectory = trajectory
         self.features = SampleFeatures(
             self.layers,
             n_classes,
@@ -207,7 +211,9 @@ class SampleScorer:
                     store.put(place, rows)
                     keys[place] = own
                 with memory.within("cones", "learning"):
-                    return self._learn(workers, store.rows, codes, keys, counts)
+                    scores = self._learn(workers, store.rows, codes, keys, counts)
+        del self._trajectory
+        return scores
 
     def _learn(self, workers, rows, codes, keys, counts):
         """Learn from rows by layer; return the samples' scores."""
@@ -238,18 +244,29 @@ class SampleScorer:
             ],
             1,
         )
-        return self._weigh(contrasts, codes[first], importance)[known]
+        if self._trajectory is not None:
+            self.told = self._trajectory.mean_losses(self._known)
+        every = np.arange(len(first))
+        return self._weigh(self._columns(contrasts, every), codes[first], importance)[known]
 
-    def _weigh(self, contrasts, codes, importance):
+    def _columns(self, contrasts, place):
+        """Contrasts, and what the training told of the samples at a place, or else -1."""
+        if self.told is None:
+            return contrasts
+        told = np.where(place < 0, np.nan, self.told[place])
+        told = np.where(np.isnan(told), np.nanmean(self.told), told)
+        return np.column_stack([contrasts, told]).astype(contrasts.dtype)
+
+    def _weigh(self, columns, codes, importance):
         """Learn how far to believe the readers and the layers; return the scores."""
         self.noise = LabelNoise()
         wrong, right = self.noise.fit(self.answers, codes, self.random_state)
         self.share_wrong = self.noise.share_wrong(self.answers, codes, importance)
         odds = log_odds(wrong, right)
-        self.evidence = LayerEvidence().fit(odds, contrasts)
-        scores = self.evidence(odds, contrasts)
+        self.evidence = LayerEvidence().fit(odds, columns)
+        scores = self.evidence(odds, columns)
         self.threshold = float(logit(flagging_threshold(expit(scores))))
-        spread = np.column_stack([odds, contrasts * self.evidence.weights]).std(0)
+        spread = np.column_stack([odds, columns * self.evidence.weights]).std(0)
         by_part = self._shares_of_parts(codes)
         weights = np.concatenate([spread[:1] * by_part, spread[1:]])
         weights = weights if weights.any() else np.ones(len(weights))
@@ -331,12 +348,12 @@ class SampleScorer:
         Returns
         -------
         scores : SampleScores
-            Without ``layers``, what is by layer is left out.
+            Without ``layers``, the contrasts are left out.
         """
         n_layers = len(self.layer_names) if layers else 0
         result = SampleScores(
             np.empty((n_samples, n_layers), np.float32),
-            np.empty((n_samples, 1 + n_layers if layers else 0), np.float32),
+            np.empty((n_samples, len(self.columns_of_evidence)), np.float32),
             np.empty(n_samples, np.float32),
             np.empty(n_samples, np.int64),
             np.empty(n_samples, np.float32),
@@ -354,9 +371,9 @@ class SampleScorer:
                 result.score[place] = scores.score
                 result.suggested[place] = scores.suggested
                 result.certainty[place] = scores.certainty
+                result.evidence[place] = scores.evidence
                 if layers:
                     result.contrast[place] = scores.contrast
-                    result.evidence[place] = scores.evidence
         return result
 
     def score_block(self, block, codes):
@@ -378,12 +395,12 @@ class SampleScorer:
                 contrasts[:, i] = contrast(areas[name], own).numpy()
         wrong, right = self.noise.wrong(answers, codes)
         odds = log_odds(wrong, right)
-        score = self.evidence(odds, contrasts)
+        columns = self._columns(contrasts, np.where(known, place, -1))
         classes = self.noise.classes(answers)
         return SampleScores(
             contrasts,
-            np.column_stack([odds, contrasts * self.evidence.weights]),
-            score,
+            np.column_stack([odds, self.evidence.added(columns)]),
+            self.evidence(odds, columns),
             classes.argmax(1),
             classes.max(1),
         )

@@ -17,6 +17,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 from torch.utils.data import Dataset
 
+from sknonlin._memorization.trajectory import watched
 from sknonlin._network.adapters import as_network, first_run
 from sknonlin._network.samples import check_labels, refuse_streams
 from sknonlin._running.memory import MOST, file_mapping, release_pages
@@ -232,7 +233,7 @@ def trained(detector, X, y, seed, params):
     if isinstance(network, NeuralNetBinaryClassifier):
         y = codes.astype(np.float32)
     elif isinstance(network, NeuralNet):
-        y = codes
+        y, network = codes, watched(network)
     # Without a random_state, any network that was trained alike is as good.
     ignore = ["seed"] if detector.random_state is None else None
     train = check_memory(detector.memory).cache(train_network, ignore=ignore)

@@ -62,7 +62,7 @@ def test_wrong_labels_score_high(memorized, digits, given):
     scores = memorized.score_samples(X, given)
     assert roc_auc_score(wrong, scores) > 0.98
     weights = memorized.layer_weights_
-    assert list(weights) == ["input", *memorized.layer_names_]
+    assert list(weights) == ["input", *memorized.layer_names_, "training"]
     assert sum(weights.values()) == pytest.approx(1)
 
 
@@ -93,7 +93,7 @@ def test_named_layers_count_beside_the_input(digits, given):
     X, _ = digits
     net = skorch_net(max_epochs=3)
     found = MemorizationDetector(net, layers=["1"], random_state=0).fit(X, given)
-    assert list(found.layer_weights_) == ["input", "1"]
+    assert list(found.layer_weights_) == ["input", "1", "training"]
     assert found.transform(X).shape == (600, 1)
 
 
@@ -302,7 +302,7 @@ def test_a_network_on_token_ids(as_dict):
     X = {"ids": ids, "mask": np.ones((450, 40), np.float32)} if as_dict else ids
     found = MemorizationDetector(net, random_state=0).fit(X, given)
     names = list(found.layer_weights_)
-    assert names[-1] == "relu"
+    assert names[-2:] == ["relu", "training"]
     assert ("input[ids] counts" if as_dict else "input counts") in names
     assert roc_auc_score(given != y, found.score_samples(X, given)) > 0.95
     part = {name: A[:7] for name, A in X.items()} if as_dict else X[:7]
