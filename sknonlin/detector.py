@@ -84,8 +84,8 @@ class MemorizationDetector(
     n_batches : int, default=1
         Batches of every class.
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of the training samples that ``detect`` flags. ``"auto"`` estimates it
-        from the scores; with clean labels, nearly none are flagged.
+        Share of the training samples that ``detect`` flags. ``"auto"`` decides by the
+        probabilities that labels are wrong.
     memory : str, joblib.Memory or None, default=None
         Where trained networks are kept, so that searches over other parameters than the
         network's own train it once for each fold. Modules are known by their names:
@@ -109,7 +109,7 @@ class MemorizationDetector(
         The trained network.
     classes_ : ndarray of shape (n_classes,)
         The labels; those of a frozen skorch net are the numbers of its outputs. Samples
-        of a class that ``fit`` did not see fit no cone, and score high.
+        of a class that ``fit`` did not see score high.
     layer_names_ : list of str of length n_layers
         The layers, in the order of their calls.
     profile_ : LayerProfile
@@ -124,8 +124,13 @@ class MemorizationDetector(
     offset_ : float
         ``detect`` flags scores above it.
     layer_weights_ : dict
-        The weight that every layer has in ``score_samples``, and the input with the
-        name ``"input"``; they sum to 1.
+        How much the parts of the input (``"input"``; ``"input counts"`` of ids), every
+        layer and the ``"training"`` have to say in ``score_samples``; they sum to 1.
+    n_wrong_ : float
+        Estimated number of wrong labels among those of ``fit``.
+    n_wrong_interval_ : tuple of float
+        Ends of an interval around it with a probability of 0.9. It is wide, and begins at
+        0, where wrong labels cannot be told from classes that overlap.
     n_features_in_ : int
         Number of features seen in ``fit``, where X is an array.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -141,20 +146,28 @@ class MemorizationDetector(
     With a skorch net, X may have more than two axes (float64 becomes float32), or be a
     tensor, a dict or a tuple of arrays, or a torch ``Dataset``. Frames become arrays.
 
-    A sample's score at a layer is how much worse its activations fit the cones of its
-    class than those of the best other class: the mean residual over the ranks (1, 4, 16
-    and 32, unless ``nonlinearity`` names others). The cones are learned from up to 400
-    samples of every class, in three folds, so that no sample's own row takes part in
-    scoring it, nor that of a duplicate; samples of ``fit`` are known again by the bits of
-    their input. Then they are learned again without the samples that seem to have wrong
-    labels. Feature maps count as one row, averaged over a coarse grid. A layer weighs less
-    the fewer samples contradict their label in it: where none does, the labels were
-    memorized. The input counts as a layer where it is one floating-point tensor and
-    ``layers="relu"``.
+    A sample's score is the logarithm of the odds that its label is wrong. What goes into
+    the network has not seen the labels, so it is read first: ridge regressions and, where
+    it has few columns or is of ids, a random forest tell of each sample what the others
+    say of its class; so do the cones of the classes, for numbers. No sample's own label
+    takes part, nor that of a duplicate; samples of ``fit`` are known again by the bits of
+    their input. Whole numbers are read as numbers, as counts of ids, and as ids at their
+    places; each part of a dict or a tuple is read by itself. An account of how labels
+    become wrong, learned together with the readers' weights, makes probabilities of it:
+    labels that are wrong at one rate, or by class, or classes that overlap [2]_.
 
-    With ``contamination="auto"``, ``detect`` estimates the share of wrong labels from how
-    the scores lie about 0 and flags those more likely wrong than right. A class with one
-    sample has no cone to score it by, and that sample scores high.
+    The layers of the network have seen the labels. A layer's contrast is how much worse a
+    sample's activations fit the cone of its class than those of the best other class: the
+    mean residual over the ranks (1, 4, 16 and 32, unless ``nonlinearity`` names others).
+    Cones are learned in three folds, without the samples whose labels seem wrong. A layer
+    counts as far as it agrees with the input, and half of that. Where ``fit`` trains a
+    skorch net, the mean loss of every sample over the epochs counts in the same way, as
+    ``"training"`` [3]_.
+
+    Up to 4,000 samples are learned from, or 400 of every class. With
+    ``contamination="auto"``, ``detect`` flags labels that are wrong with a probability
+    above one half; where these are less than half of the wrong labels expected, those
+    that make the expected F1 best, with a probability of 0.08 at least.
 
     The score compares networks of one architecture that fit their labels: one that is
     still untrained has scores as high as one that memorized. ``fit`` warns where the
@@ -166,6 +179,10 @@ class MemorizationDetector(
     ----------
     .. [1] E. Collins, S. A. Bigdeli, S. Süsstrunk, "Detecting Memorization in ReLU
        Networks", arXiv:1810.03372 (2018).
+    .. [2] J. Bootkrajang, A. Kabán, "Label-Noise Robust Logistic Regression and Its
+       Applications", ECML PKDD (2012).
+    .. [3] D. Ravikumar, E. Soufleri, K. Roy, "Towards Memorization Estimation: Fast,
+       Formal and Free", ICML (2025).
 
     Examples
     --------

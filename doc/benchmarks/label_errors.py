@@ -12,7 +12,7 @@ Every network fits all the labels it was given, wrong ones included. The peers:
 * large loss: of the trained network, and after as many epochs as suit it best.
 * nearest neighbours: share of neighbours with another label, cosine distance, on the
   layer and with the number of neighbours that suit it best.
-* cones on raw pixels: our own method, with its folds and refits, on the input alone.
+* our own method on raw pixels: on the input alone, without a network.
 
 "As suits it best" is the choice with the highest mean ROC AUC over all settings of a data
 set and architecture: it knows the wrong labels, which a user does not. Ours has no such
@@ -38,9 +38,10 @@ from torch import nn
 
 import sknonlin
 from sknonlin._factorization.compressions import make_compression
-from sknonlin._memorization.activation_rows import INPUT, SampleFeatures, SampleStream
-from sknonlin._memorization.label_scores import auto_threshold
-from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones, unit_blocks
+from sknonlin._memorization.activation_rows import SampleFeatures, SampleStream
+from sknonlin._memorization.inputs import is_input
+from sknonlin._memorization.sample_cones import CONE_RANKS
+from sknonlin._memorization.sample_scores import SampleScorer, unit_blocks
 from sknonlin._network.adapters import as_network
 from sknonlin._running.parallel import Workers
 
@@ -48,18 +49,18 @@ NEIGHBOURS = (5, 10, 20, 50)
 
 
 def sknonlin_scores(network, X, y, *, input_only=False):
-    """Score samples with the detector's cones, and time learning and scoring them."""
+    """Score samples as the detector does, and time learning and scoring them."""
     if input_only:
         network = nn.Sequential(nn.Flatten(), nn.ReLU())
     start = time.perf_counter()
-    cones = SampleCones(
+    scorer = SampleScorer(
         make_compression("nmf", random_state=0), list(CONE_RANKS), "cpu", "relu", 0
     )
     wrapped = as_network(network)
-    learned = cones.fit(wrapped, X, y, 10)
-    scores = cones.score(wrapped, X, len(y), y)
+    scorer.fit(wrapped, X, y, 10)
+    scores = scorer.score(wrapped, X, len(y), y)
     seconds = time.perf_counter() - start
-    flags = scores.score > auto_threshold(learned)
+    flags = scores.score > scorer.threshold
     return scores, flags, seconds
 
 
@@ -72,7 +73,7 @@ def neighbour_scores(network, X, y):
     scores = {}
     for name in blocks[0]:
         A = torch.cat([rows[name] for rows in blocks])
-        if name == INPUT:
+        if is_input(name):
             continue
         finder = NearestNeighbors(n_neighbors=max(NEIGHBOURS) + 1, metric="cosine")
         nearest = finder.fit(A.numpy()).kneighbors(return_distance=False)
@@ -108,7 +109,7 @@ def all_scores(setting, folder):
     wrong = y != true
     scores = {
         "sknonlin": {"": ours.score},
-        "cones on raw pixels": {"": pixels.score},
+        "ours, on raw pixels": {"": pixels.score},
         "AUM, best epochs": {e: -m for e, m in enumerate(mean_margins, 1)},
         "AUM, whole training": {"": -mean_margins[-1]},
         "cleanlab, best epochs": {

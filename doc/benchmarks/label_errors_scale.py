@@ -20,8 +20,8 @@ from torch import nn
 
 import sknonlin
 from sknonlin._factorization.compressions import make_compression
-from sknonlin._memorization.label_scores import auto_threshold, wrong_share
-from sknonlin._memorization.sample_cones import CONE_RANKS, SampleCones
+from sknonlin._memorization.sample_cones import CONE_RANKS
+from sknonlin._memorization.sample_scores import SampleScorer
 from sknonlin._network.adapters import as_network
 from sknonlin.datasets import load_fashion_mnist
 
@@ -67,15 +67,15 @@ def peak_mebibytes():
 
 
 def timed(network, X, y, n_samples):
-    """Cones and scores of the first samples, and the seconds of learning and scoring."""
-    cones = SampleCones(
+    """Score the first samples, and time learning and scoring."""
+    scorer = SampleScorer(
         make_compression("nmf", random_state=0), list(CONE_RANKS), "cpu", "relu", 0
     )
     start = time.perf_counter()
-    learned = cones.fit(as_network(network), X[:n_samples], y[:n_samples], 10)
+    scorer.fit(as_network(network), X[:n_samples], y[:n_samples], 10)
     middle = time.perf_counter()
-    scores = cones.score(as_network(network), X[:n_samples], n_samples, y[:n_samples])
-    return learned, scores, (middle - start, time.perf_counter() - middle)
+    scores = scorer.score(as_network(network), X[:n_samples], n_samples, y[:n_samples])
+    return scorer, scores, (middle - start, time.perf_counter() - middle)
 
 
 def draw(images, y, scores, names, path):
@@ -124,10 +124,9 @@ def main():
     before = peak_mebibytes()
     rows = []
     for n_samples in (5000, 15_000, 60_000):
-        learned, scores, seconds = timed(network, X, y, n_samples)
+        scorer, scores, seconds = timed(network, X, y, n_samples)
         rows.append((n_samples, *seconds, peak_mebibytes() - before))
     epoch = epoch_seconds(network, *tensors)
-    threshold = auto_threshold(learned)
     lines = [
         "# Fashion-MNIST's own labels",
         "",
@@ -136,7 +135,7 @@ def main():
         f"{accuracy:.4f}. One core of a shared virtual machine, sknonlin "
         f"{sknonlin.__version__}, torch {torch.__version__}.",
         "",
-        "| images | learning cones | scoring | both, in epochs of 60,000 | memory added |",
+        "| images | learning | scoring | both, in epochs of 60,000 | memory added |",
         "| --- | --- | --- | --- | --- |",
     ]
     for n, learning, scoring, memory in rows:
@@ -149,8 +148,10 @@ def main():
         f"An epoch of training takes {epoch:.1f} s (median of 3, batches of {BATCH_SIZE}). "
         "Memory is the process's peak above that with the data and the network loaded.",
         "",
-        f"Estimated share of wrong labels {wrong_share(learned):.3f}; `detect` flags "
-        f"{(scores.score > threshold).mean():.2%} of the labels.",
+        "Estimated share of wrong labels {:.3f} ({:.3f} to {:.3f}); ".format(
+            *scorer.share_wrong
+        )
+        + f"`detect` flags {(scores.score > scorer.threshold).mean():.2%} of the labels.",
         "",
     ]
     print("\n".join(lines))

@@ -194,9 +194,9 @@ def text(runs, arguments):
         "# Wrong labels in tables",
         "",
         "Written by `label_errors_tables.py`, which says what is run. F1 of the rows "
-        f"flagged, on {arguments.rows}-numbered rows of each table. Published results are means of "
-        "all rows' runs. Uniform flips (`Sym`) and flips near a linear boundary (`Asym`), "
-        "noise 0.05 to 0.4, each level counting alike.",
+        f"flagged, on {arguments.rows}-numbered rows of each table. Published results are "
+        "means of runs on all rows. Uniform flips (`Sym`) and flips near a linear "
+        "boundary (`Asym`), noise 0.05 to 0.4, each level counting alike.",
         "",
         f"{tables.versions('sknonlin', 'torch', 'scikit-learn')}; {platform.machine()}, "
         f"{torch.get_num_threads()} thread of a shared virtual machine.",

@@ -6,11 +6,12 @@ the trees that did not draw the sample where it is a forest. So wrong labels sta
 """
 
 import math
-import warnings
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from joblib import parallel_config
 from scipy.spatial.distance import pdist
 from sklearn.ensemble import RandomForestClassifier
 
@@ -28,6 +29,7 @@ N_TREES = 100
 SAMPLES_OF_A_LEAF = 5
 LEAVES_OF_A_CLASS = 4  # at least, where a class has few samples
 MAX_FOREST_FEATURES = 256
+one_forest = threading.Lock()  # scikit-learn's forests change the warning filters
 
 
 @dataclass
@@ -62,6 +64,12 @@ class Scaler:
         return ((A - mean) * scale).clamp_(-CLIP, CLIP)
 
 
+def affordable_landmarks():
+    """How many landmarks there is memory for."""
+    square = memory.affordable(8 * memory.COPIES["Gram matrix of PCA"])
+    return max(FEWEST_LANDMARKS, min(N_LANDMARKS, math.isqrt(square)))
+
+
 def in_tiles(function, A, device):
     """Apply a function of rows in parts of whole tiles, and join what it returns.
 
@@ -93,12 +101,15 @@ class RidgeReader:
         Where to compute.
     random_state : int
         Seeds the draw of landmarks.
+    n_landmarks : int
+        How many; with as many as there are rows, answers are exact.
     """
 
     scaler: Scaler
     gaussian: bool
     device: object
     random_state: int
+    n_landmarks: int
 
     def fit(self, A, codes, n_classes):
         """Learn from rows (n_samples, n_features); answers for each from the others.
@@ -110,9 +121,7 @@ class RidgeReader:
         """
         device = self._device(A)
         rng = np.random.default_rng(self.random_state)
-        square = memory.affordable(8 * memory.COPIES["Gram matrix of PCA"], device=device)
-        n_landmarks = max(FEWEST_LANDMARKS, min(N_LANDMARKS, math.isqrt(square)))
-        chosen = np.sort(rng.permutation(len(A))[:n_landmarks])
+        chosen = np.sort(rng.permutation(len(A))[: self.n_landmarks])
         self.landmarks = self.scaler(torch.from_numpy(A[chosen])).to(device)
         self.width = self._median_distance(self.landmarks[:N_FOR_DISTANCE])
         self.shares = np.bincount(codes, minlength=n_classes) / len(codes)
@@ -227,20 +236,17 @@ class ForestReader:
             min_samples_leaf=int(np.clip(leaf, 1, SAMPLES_OF_A_LEAF)),
             oob_score=True,
             random_state=self.random_state,
-            n_jobs=1,  # readers are learned side by side
+            n_jobs=1,  # readers are learned side by side, also on a cluster
         )
-        with warnings.catch_warnings():  # of samples that every tree drew
-            warnings.simplefilter("ignore", UserWarning)
+        with parallel_config(backend="sequential"), one_forest:
             self.forest.fit(A, codes)
         self.n_classes = n_classes
-        found = self._by_class(self.forest.oob_decision_function_)
-        drawn = ~(found.sum(1) > 0)
-        found[drawn] = np.bincount(codes, minlength=n_classes) / len(codes)
-        return found
+        return self._by_class(self.forest.oob_decision_function_)
 
     def predict(self, A):
         """Answers for new rows."""
-        return self._by_class(self.forest.predict_proba(np.asarray(A)))
+        with parallel_config(backend="sequential"), one_forest:
+            return self._by_class(self.forest.predict_proba(np.asarray(A)))
 
     def _by_class(self, shares):
         """Columns of all classes, also of those that the forest has not seen."""

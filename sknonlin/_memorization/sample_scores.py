@@ -26,6 +26,7 @@ from sknonlin._memorization.label_readers import (
     ForestReader,
     RidgeReader,
     Scaler,
+    affordable_landmarks,
 )
 from sknonlin._memorization.sample_cones import (
     FoldLearner,
@@ -113,11 +114,14 @@ class InputPart:
         """Whether its rows are counts of ids."""
         return is_counts(self.name)
 
-    def make_readers(self, rows, device, random_state):
+    def make_readers(self, rows, device, random_state, n_landmarks):
         """Readers that have not learned yet, for unscaled rows."""
         scaler = Scaler(self.counts).fit(rows)
-        found = [RidgeReader(scaler, g, device, random_state) for g in (False, True)]
-        if self.counts or len(self.columns) <= MAX_FOREST_FEATURES:
+        found = [
+            RidgeReader(scaler, gaussian, device, random_state, n_landmarks)
+            for gaussian in (False, True)
+        ]
+        if len(rows) > 1 and (self.counts or len(self.columns) <= MAX_FOREST_FEATURES):
             found.append(ForestReader(random_state))
         return found
 
@@ -191,6 +195,7 @@ class SampleScorer:
         """
         self.n_classes = n_classes
         self._trajectory = trajectory
+        self.n_landmarks = affordable_landmarks()  # whatever the number of workers
         self.features = SampleFeatures(
             self.layers,
             n_classes,
@@ -304,7 +309,9 @@ class SampleScorer:
             if len(columns):
                 own = A[np.ix_(first, columns)]
                 shared = workers.share(own)
-                readers = part.make_readers(own, self.device, self.random_state)
+                readers = part.make_readers(
+                    own, self.device, self.random_state, self.n_landmarks
+                )
                 tasks += [(part, reader, shared) for reader in readers]
         items = ((reader, own, codes, self.n_classes) for _, reader, own in tasks)
         results = workers.map(learn_reader, items, "input", len(tasks))

@@ -147,7 +147,7 @@ class MemorizedSamplesDisplay:
     suggested : ndarray of shape (n_samples,)
         The labels that fit their activations best.
     scores : ndarray of shape (n_samples,)
-        Their memorization scores, in [-1, 1].
+        Their scores, log-odds that the label is wrong.
     flagged : ndarray of bool of shape (n_samples,)
         Whether the scores are above the detector's threshold.
     feature_names : list of str of length n_features, default=None
