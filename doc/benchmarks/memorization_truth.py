@@ -304,7 +304,7 @@ def detector_scores(module, samples):
     with warnings.catch_warnings():  # it fits no labels, and its output does not count
         warnings.simplefilter("ignore", UserWarning)
         detector = fitted_detector(only_input, samples)
-    return scores | {"the same cones on the input alone": detector.score_samples(X, y)}
+    return scores | {"the same on the input alone": detector.score_samples(X, y)}
 
 
 def finished_scores(stack, samples):
