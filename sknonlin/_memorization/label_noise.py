@@ -26,7 +26,8 @@ AMBIGUOUS = 0.5  # share of what disagrees that is wrong, where nothing tells
 FULL_AMBIGUITY = 0.3  # disagreement from which that share counts in full
 LEAST_FLAGGED = 0.08  # probability
 FLOOR = 0.02  # of an answer, a share, of which the logarithm is taken
-NO_NOISE, LITTLE_NOISE, SOME_NOISE, MUCH_NOISE = -12.0, *logit([0.001, 0.05, 0.3])
+NO_NOISE, LITTLE_NOISE = -12.0, logit(0.001)
+SOME_NOISE, MUCH_NOISE = logit(0.05), logit(0.3)
 PENALTY_OF_WEIGHTS, PENALTY_OF_BIAS = 1e-5, 1e-2
 SHARP = 25.0  # weight of all answers, from which classes that differ are looked for
 
@@ -336,8 +337,8 @@ class LayerEvidence:
         What keeps the number of wrong labels as it was.
     """
 
-    weights: np.ndarray = None
-    centre: np.ndarray = None
+    weights: np.ndarray | None = None
+    centre: np.ndarray | None = None
     shift: float = 0.0
 
     def fit(self, log_odds, contrasts):

@@ -43,8 +43,8 @@ class Scaler:
     """
 
     counts: bool
-    mean: np.ndarray = field(default=None, init=False)
-    scale: np.ndarray = field(default=None, init=False)
+    mean: np.ndarray | None = field(default=None, init=False)
+    scale: np.ndarray | None = field(default=None, init=False)
 
     def fit(self, A):
         """Learn the columns' means and deviations."""
