@@ -17,7 +17,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit, softmax
 from scipy.stats import norm
 
-MOST_SAMPLES = 4000  # that the tables are learned from
+MOST_SAMPLES = 4000  # that the tables are learned from, but
+MOST_ANSWERS = 2**18  # of a reader, where there are many classes
 MOST_CLASSES = 30  # with more, classes do not differ in their noise
 SPREADS = (0.1, 0.5)  # precisions of the prior on how classes differ
 PRIOR = {"none": 1.0, "uniform": 1.0, "by class": 0.5}
@@ -211,9 +212,10 @@ class LabelNoise:
             As of :meth:`wrong`.
         """
         chosen = slice(None)
-        if len(codes) > MOST_SAMPLES:
+        most = min(MOST_SAMPLES, MOST_ANSWERS // answers.shape[2])
+        if len(codes) > most:
             rng = np.random.default_rng(random_state)
-            chosen = np.sort(rng.permutation(len(codes))[:MOST_SAMPLES])
+            chosen = np.sort(rng.permutation(len(codes))[: max(1, most)])
         fit = Fit(answers[:, chosen].astype(np.float64), codes[chosen])
         none = fit.no_noise()
         uniform, parameters = fit.uniform()

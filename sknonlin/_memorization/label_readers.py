@@ -29,6 +29,7 @@ N_TREES = 100
 SAMPLES_OF_A_LEAF = 5
 LEAVES_OF_A_CLASS = 4  # at least, where a class has few samples
 MAX_FOREST_FEATURES = 256
+MAX_FOREST_CLASSES = 50  # with more, trees take long and say little
 one_forest = threading.Lock()  # scikit-learn's forests change the warning filters
 
 

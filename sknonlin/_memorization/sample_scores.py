@@ -22,6 +22,7 @@ from sknonlin._memorization.label_noise import (
     log_shares,
 )
 from sknonlin._memorization.label_readers import (
+    MAX_FOREST_CLASSES,
     MAX_FOREST_FEATURES,
     ForestReader,
     RidgeReader,
@@ -42,6 +43,7 @@ SAMPLES_PER_CLASS = 400  # that are learned from, or more where there are few cl
 SAMPLES_OF_FEW = 4000  # over all classes
 MAX_SAMPLES = 20_000  # the same, but no class gives less than
 MIN_SAMPLES = 50
+MOST_ANSWERS = 2**25  # of a reader: fewer samples of every class where there are many
 LEAST = 1e-12  # probability
 TRAINING = "training"  # what the network's training told of the samples
 
@@ -114,14 +116,15 @@ class InputPart:
         """Whether its rows are counts of ids."""
         return is_counts(self.name)
 
-    def make_readers(self, rows, device, random_state, n_landmarks):
+    def make_readers(self, rows, n_classes, device, random_state, n_landmarks):
         """Readers that have not learned yet, for unscaled rows."""
         scaler = Scaler(self.counts).fit(rows)
         found = [
             RidgeReader(scaler, gaussian, device, random_state, n_landmarks)
             for gaussian in (False, True)
         ]
-        if len(rows) > 1 and (self.counts or len(self.columns) <= MAX_FOREST_FEATURES):
+        few = self.counts or len(self.columns) <= MAX_FOREST_FEATURES
+        if few and len(rows) > 1 and n_classes <= MAX_FOREST_CLASSES:
             found.append(ForestReader(random_state))
         return found
 
@@ -310,7 +313,7 @@ class SampleScorer:
                 own = A[np.ix_(first, columns)]
                 shared = workers.share(own)
                 readers = part.make_readers(
-                    own, self.device, self.random_state, self.n_landmarks
+                    own, self.n_classes, self.device, self.random_state, self.n_landmarks
                 )
                 tasks += [(part, reader, shared) for reader in readers]
         items = ((reader, own, codes, self.n_classes) for _, reader, own in tasks)
@@ -444,6 +447,7 @@ class SampleScorer:
         """Draw the samples to learn from, sorted: a number of every class."""
         few = max(SAMPLES_PER_CLASS, SAMPLES_OF_FEW // self.n_classes)
         share = max(MIN_SAMPLES, MAX_SAMPLES // self.n_classes)
+        share = max(2, min(share, MOST_ANSWERS // self.n_classes**2))
         order = np.random.default_rng(self.random_state).permutation(len(codes))
         order = order[np.argsort(codes[order], kind="stable")]
         counts = np.bincount(codes)
