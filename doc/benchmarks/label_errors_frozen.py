@@ -444,6 +444,8 @@ def report(results):
         "that. sknonlin has no such choice. The last six rows need a record of the "
         "training. cleanlab with networks trained in cross-validation is left out here; "
         "[it is there for images](label_errors.md).",
+        "The texts also served for choosing our settings; the images and the rows of "
+        "tables did not.",
         f"{versions(*PACKAGES)}; one core of a shared virtual machine.",
     ]
     for family, own in grouped(results, lambda r: r.case.family).items():
