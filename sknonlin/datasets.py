@@ -455,7 +455,7 @@ def make_noisy_labels(
     .. [3] A. K. Menon, B. van Rooyen, N. Natarajan, "Learning from binary labels with
        instance-dependent noise", Machine Learning 107 (2018); with the entropy of a
        linear discriminant as in the benchmark MisLaBenchmark (2025),
-       :doi:`10.1007/s10462-025-11293-9`.
+       doi 10.1007/s10462-025-11293-9.
 
     Examples
     --------
