@@ -164,7 +164,7 @@ class MemorizationDetector(
     skorch net, the mean loss of every sample over the epochs counts in the same way, as
     ``"training"`` [3]_.
 
-    Up to 4,000 samples are learned from, or 400 of every class. With
+    Up to 4,000 samples are learned from, or 400 of every class, 20,000 in all. With
     ``contamination="auto"``, ``detect`` flags labels that are wrong with a probability
     above one half; where these are less than half of the wrong labels expected, those
     that make the expected F1 best, with a probability of 0.08 at least.

@@ -129,7 +129,7 @@ def modules(package):
         if not re.search(SKIPPED, info.name):
             try:
                 yield importlib.import_module(info.name)
-            except Exception:
+            except Exception:  # modules raise anything where their extras are missing
                 continue
 
 
@@ -318,19 +318,7 @@ def train(case, X, y):
     torch.manual_seed(case.seed)
     network = make_network(case, X, int(y.max()) + 1)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0)
-    for _ in range(MAX_EPOCHS[case.family]):
-        network.train()
-        for batch in torch.randperm(len(X)).split(50):
-            optimizer.zero_grad()
-            output = network(X[batch])
-            nn.functional.cross_entropy(output, y[batch]).backward()
-            optimizer.step()
-            watch.batch(batch, output.detach())
-        network.eval()
-        watch.epoch(network)
-        with torch.no_grad():
-            if (network(X).argmax(1) == y).all():
-                break
+    networks.fit(network, optimizer, X, y, MAX_EPOCHS[case.family], watch)
     return network, {
         "margins": np.array(watch.margins, np.float32),
         "losses": np.array(watch.losses, np.float32),

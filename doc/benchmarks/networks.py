@@ -156,7 +156,13 @@ def train(setting, X, y, *, n_epochs=None, watch=None):
     optimizer = torch.optim.AdamW(
         network.parameters(), 1e-3, weight_decay=setting.weight_decay
     )
-    for _ in range(n_epochs or MAX_EPOCHS):
+    until_fit = n_epochs is None
+    return fit(network, optimizer, X, y, n_epochs or MAX_EPOCHS, watch, until_fit=until_fit)
+
+
+def fit(network, optimizer, X, y, n_epochs, watch=None, *, until_fit=True):
+    """Train a network on tensors for some epochs, or until it fits all labels before."""
+    for _ in range(n_epochs):
         network.train()
         for batch in torch.randperm(len(X)).split(50):
             optimizer.zero_grad()
@@ -170,7 +176,7 @@ def train(setting, X, y, *, n_epochs=None, watch=None):
             watch.epoch(network)
         with torch.no_grad():
             fits = bool((network(X).argmax(1) == y).all())
-        if n_epochs is None and fits:
+        if until_fit and fits:
             break
     return network
 

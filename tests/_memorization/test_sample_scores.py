@@ -18,20 +18,21 @@ from tests.conftest import first_digits
 WRONG = 0.15
 
 
-def skorch_net(n_classes=10, **settings):
-    settings = {"max_epochs": 120, "module__width": 128} | settings
+def net_of(module, **settings):
     return NeuralNetClassifier(
-        mlp,
-        module__n_inputs=64,
-        module__n_classes=n_classes,
+        module,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
-        lr=0.003,
-        batch_size=50,
         train_split=None,
         verbose=0,
         **settings,
     )
+
+
+def skorch_net(n_classes=10, **settings):
+    defaults = {"max_epochs": 120, "module__width": 128, "lr": 0.003, "batch_size": 50}
+    sizes = {"module__n_inputs": 64, "module__n_classes": n_classes}
+    return net_of(mlp, **(defaults | sizes | settings))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_a_hundred_classes():
 @pytest.mark.filterwarnings("ignore:The network fits")
 def test_a_network_at_chance(digits, given):
     X, y = digits
-    net = skorch_net(max_epochs=1, optimizer__weight_decay=0).set_params(lr=0.0)
+    net = skorch_net(max_epochs=1, optimizer__weight_decay=0, lr=0.0)
     found = MemorizationDetector(net, random_state=0).fit(X, given)
     assert found.score(X, given) < 0.4
     scores = found.score_samples(X, given)
@@ -290,15 +291,7 @@ def texts():
 def test_a_network_on_token_ids(as_dict):
     ids, y = texts()
     given = make_noisy_labels(y, 0.2, 0, kind="flip")
-    net = NeuralNetClassifier(
-        Words,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=0.02,
-        max_epochs=30,
-        train_split=None,
-        verbose=0,
-    )
+    net = net_of(Words, lr=0.02, max_epochs=30)
     X = {"ids": ids, "mask": np.ones((450, 40), np.float32)} if as_dict else ids
     found = MemorizationDetector(net, random_state=0).fit(X, given)
     names = list(found.layer_weights_)
