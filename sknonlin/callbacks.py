@@ -23,6 +23,7 @@ from sknonlin._memorization.monitor import (
     choose,
     halves_shape,
 )
+from sknonlin._memorization.trajectory import Trajectory
 from sknonlin._running.torch_settings import random_states_kept
 from sknonlin._running.validation import Layers, RandomState, Ranks, warn_user
 
@@ -76,6 +77,10 @@ class NonlinearityScoring(Callback):
     The training is the same, to the last bit, as without it, unless the network or the
     dataset keeps a random state or a count of its own. Where activations or outputs are
     NaN or infinite it warns once, writes NaN, and the training goes on.
+
+    The loss of every sample is added up over the training, too. A
+    :class:`MemorizationDetector` around the trained net, in a ``FrozenEstimator``, uses it
+    for the scores of the samples.
 
     Scores measured further apart are lower, as more answers change in between: those of
     another ``every`` or ``unit`` are not comparable.
@@ -135,6 +140,7 @@ class NonlinearityScoring(Callback):
         self.monitor_ = None
         self.count_ = 0
         self.columns_ = {}
+        self.trajectory_ = Trajectory()
         return self
 
     def __getstate__(self):
@@ -144,6 +150,7 @@ class NonlinearityScoring(Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin with new samples; go on from the best score of a history that there is."""
         self.monitor_ = None
+        self.trajectory_.on_train_begin(net)
         best = [row[self.name] for row in net.history if row.get(f"{self.name}_best")]
         self.best_score_ = best[-1] if best else -np.inf
 
@@ -198,13 +205,15 @@ class NonlinearityScoring(Callback):
         return (self.count_ - 1) % self.every == 0
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
-        """Measure after every so many training batches, if so asked."""
+        """Note the losses of a batch, and measure after every so many if so asked."""
+        self.trajectory_.on_batch_end(net, batch, training, **kwargs)
         if training and self.unit == "batch" and self._due():
             self._measure(net)
             net.history.record_batch(self.name, self.columns_[self.name])
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Measure, if it is time, and write the columns."""
+        self.trajectory_.on_epoch_end(net)
         if self.unit == "epoch" and self._due():
             self._measure(net)
         for column, value in self.columns_.items():

@@ -161,8 +161,11 @@ class MemorizationDetector(
     mean residual over the ranks (1, 4, 16 and 32, unless ``nonlinearity`` names others).
     Cones are learned in three folds, without the samples whose labels seem wrong. A layer
     counts as far as it agrees with the input, and half of that. Where ``fit`` trains a
-    skorch net, the mean loss of every sample over the epochs counts in the same way, as
-    ``"training"`` [3]_.
+    skorch net, or its training had a :class:`~sknonlin.callbacks.NonlinearityScoring`, the
+    mean loss of every sample over the epochs counts in the same way, as ``"training"``
+    [3]_. At last, a label is wrong by up to one in a hundred as far as the network, or its
+    training, doubts it: that orders the labels which look right by how hard they were to
+    learn.
 
     Up to 4,000 samples are learned from, or 400 of every class, 20,000 in all. With
     ``contamination="auto"``, ``detect`` flags labels that are wrong with a probability

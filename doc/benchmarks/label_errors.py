@@ -69,7 +69,7 @@ def neighbour_scores(network, X, y):
     features = SampleFeatures("relu", 10, nonnegative=True)
     with Workers() as workers:
         stream = SampleStream(workers, as_network(network), X, features, len(y))
-        blocks = [rows for _, (rows, _) in stream.run(np.arange(len(y)), unit_blocks)]
+        blocks = [rows for _, (rows, *_) in stream.run(np.arange(len(y)), unit_blocks)]
     scores = {}
     for name in blocks[0]:
         A = torch.cat([rows[name] for rows in blocks])

@@ -100,7 +100,7 @@ def sknonlin_scores(network, X, y):
 # Peers of one finished network --------------------------------------------------------
 
 
-def rows_of(block, _):
+def rows_of(block):
     """Rows of a block, as they are."""
     return block.rows
 

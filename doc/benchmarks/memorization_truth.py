@@ -7,8 +7,9 @@ sample's given label when the sample is among those they are trained on. It is e
 from 400 networks, each trained on 70 % of the samples, drawn at random. Then one network
 of the same kind is trained on all samples, and what can be read off it is compared:
 
-* sknonlin: `MemorizationDetector.score_samples` of the finished network, and the same
-  cones on the input alone, without a network.
+* sknonlin: `MemorizationDetector.score_samples` of the finished network; the same with
+  the losses that it records where it trains the network itself; and the same on the input
+  alone, without a network.
 * the finished network's loss, negative margin, entropy, and input-loss curvature, by
   Hutchinson's estimate with finite differences (Garg, Ravikumar & Roy 2024).
 * nearest neighbours: share of the 20 nearest with another label, cosine distance, on the
@@ -49,6 +50,9 @@ from tables import table, versions
 from torch import nn
 
 from sknonlin import MemorizationDetector
+from sknonlin._memorization.activation_rows import sample_keys
+from sknonlin._memorization.sample_cones import labelled
+from sknonlin._memorization.trajectory import Trajectory
 from sknonlin.datasets import make_noisy_labels
 
 HERE = pathlib.Path(__file__).parent
@@ -284,27 +288,43 @@ def as_module(stack):
 # The scores ---------------------------------------------------------------------------
 
 
-def fitted_detector(module, samples):
-    """Fit a detector on a network as it is."""
-    net = NeuralNetClassifier(module, train_split=None, verbose=0).initialize()
+def fitted_detector(module, samples, trajectory=None):
+    """Fit a detector on a network as it is, or with what its training told."""
+    net = NeuralNetClassifier(
+        module, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0
+    ).initialize()
+    if trajectory is not None:
+        net.callbacks_.append(("trajectory", trajectory))
     detector = MemorizationDetector(FrozenEstimator(net), random_state=0)
     return detector.fit(samples.X, samples.y)
 
 
-def detector_scores(module, samples):
-    """Score samples with the detector, and by the report's probability, if there."""
+def watched(samples, losses):
+    """Losses over the epochs, as a detector records them where it trains the network."""
+    keys = sample_keys(torch.from_numpy(samples.X), len(samples.y))
+    names = labelled(keys, samples.y)
+    order = np.argsort(names)
+    trajectory = Trajectory()
+    trajectory.names_, trajectory.losses_ = names[order], losses.mean(0)[order]
+    return trajectory
+
+
+def detector_scores(module, samples, losses):
+    """Score samples with the detector: of the network, with its training, and without."""
     X, y = samples.X, samples.y
-    detector = fitted_detector(module, samples)
-    scores = {OURS: detector.score_samples(X, y)}
-    report = detector.label_report(X, y)
-    if "probability" in report:
-        by_place = report.set_index("index")["probability"].sort_index()
-        scores[f"{OURS}, probability"] = by_place.to_numpy()
     only_input = nn.Sequential(nn.ReLU(), nn.Linear(X.shape[1], N_CLASSES))
+    nn.init.zeros_(only_input[1].weight)
+    nn.init.zeros_(only_input[1].bias)
+    detectors = {
+        OURS: fitted_detector(module, samples),
+        f"{OURS}, training watched": fitted_detector(
+            module, samples, watched(samples, losses)
+        ),
+    }
     with warnings.catch_warnings():  # it fits no labels, and its output does not count
         warnings.simplefilter("ignore", UserWarning)
-        detector = fitted_detector(only_input, samples)
-    return scores | {"the same on the input alone": detector.score_samples(X, y)}
+        detectors["the same on the input alone"] = fitted_detector(only_input, samples)
+    return {name: found.score_samples(X, y) for name, found in detectors.items()}
 
 
 def finished_scores(stack, samples):
@@ -358,7 +378,7 @@ def all_scores(samples, record):
     stack = [torch.from_numpy(record[f"stack{i}"]) for i in range(6)]
     X, y = torch.from_numpy(samples.X), samples.y
     return {
-        **detector_scores(as_module(stack), samples),
+        **detector_scores(as_module(stack), samples, record["losses"]),
         **finished_scores(stack, samples),
         "nearest neighbours, last hidden layer": neighbour_scores(
             hidden(stack, X[None])[0].numpy(), y

@@ -197,13 +197,16 @@ class Block:
         Numbers that depend on a sample's input alone.
     rows : dict of str to tensor of shape (n_samples, n_features)
         By layer; NaN where a sample does not reach it.
-    predicted : ndarray of int of shape (n_samples,), or None
-        The network's answers, where they were asked for.
+    codes : ndarray of int of shape (n_samples,), or None
+        Labels of the samples; the network's answers, where those were asked for.
+    doubts : ndarray of shape (n_samples,), or None
+        How likely the network finds other classes than these.
     """
 
     keys: np.ndarray
     rows: dict = field(default_factory=dict)
-    predicted: np.ndarray | None = None
+    codes: np.ndarray | None = None
+    doubts: np.ndarray | None = None
 
     def put(self, place, rows):
         """Put the rows of some samples, by layer."""
@@ -221,13 +224,16 @@ class Reader:
     features: object
     predict: bool = False
 
-    def read(self, batches):
-        """Read a block, given as (samples, how many) of every pass."""
+    def read(self, batches, codes):
+        """Read a block, given as (samples, how many) of every pass, and its labels."""
         with self.layers.capture() as capture:
             network = capture.network
             n_samples = sum(n for _, n in batches)
-            block = Block(keys=np.zeros(n_samples, np.int64))
-            predicted = []
+            block = Block(np.zeros(n_samples, np.int64), codes=codes)
+            if self.predict:
+                block.codes = np.zeros(n_samples, np.int64)
+            if block.codes is not None:
+                block.doubts = np.zeros(n_samples, np.float32)
             start = 0
             for batch, n in batches:
                 block.keys[start : start + n] = sample_keys(batch, n)
@@ -236,20 +242,22 @@ class Reader:
                     on_device = moved(part_of(batch, part, n), network.device)
                     n_part = part.stop - part.start
                     found, output = self.features.rows(capture, on_device, n_part)
-                    block.put(slice(start + part.start, start + part.stop), found)
+                    place = slice(start + part.start, start + part.stop)
+                    block.put(place, found)
                     if self.predict:
-                        predicted.append(network.codes(output).cpu().numpy())
+                        block.codes[place] = network.codes(output).cpu().numpy()
+                    if block.codes is not None:
+                        own = torch.from_numpy(block.codes[place])
+                        block.doubts[place] = network.doubts(output, own).cpu().numpy()
 
                 memory.in_parts(read_part, n, n)
                 start += n
-        if self.predict:
-            block.predicted = np.concatenate(predicted)
         return block
 
 
 def read_and(finish, reader, batches, codes):
     """Read a block, and do with it what is to be done: the task of a worker."""
-    return finish(reader.read(batches), codes)
+    return finish(reader.read(batches, codes))
 
 
 class SampleStream:
@@ -315,7 +323,7 @@ class SampleStream:
         return n_pass, max(1, n_block // n_pass) * n_pass
 
     def run(self, index, finish, codes=None, *, predict=False, description=None):
-        """Yield places in ``index`` of a block's samples, and ``finish(block, codes)``.
+        """Yield places in ``index`` of a block's samples, and ``finish(block)``.
 
         ``codes`` are the labels of all samples in ``index``, or None.
         """

@@ -45,6 +45,7 @@ MAX_SAMPLES = 20_000  # the same, but no class gives less than
 MIN_SAMPLES = 50
 MOST_ANSWERS = 2**25  # of a reader: fewer samples of every class where there are many
 LEAST = 1e-12  # probability
+DOUBT = 0.01  # probability that a label is wrong where the network finds another likelier
 TRAINING = "training"  # what the network's training told of the samples
 
 
@@ -74,10 +75,10 @@ class SampleScores:
     certainty: np.ndarray
 
 
-def unit_blocks(block, codes):
-    """Rows of a block, those of layers scaled to norm 1, and its samples' keys."""
+def unit_blocks(block):
+    """Rows of a block, those of layers scaled to norm 1, its samples' keys and doubts."""
     rows = {n: A if is_input(n) else unit_rows(A)[0] for n, A in block.rows.items()}
-    return rows, block.keys
+    return rows, block.keys, block.doubts
 
 
 def learn_reader(reader, A, codes, n_classes):
@@ -90,6 +91,16 @@ def learn_reader(reader, A, codes, n_classes):
 def log_odds(wrong, right):
     """Logarithm of the odds of probabilities that sum to 1."""
     return np.log(np.maximum(wrong, LEAST)) - np.log(np.maximum(right, LEAST))
+
+
+def doubted(log_odds, doubts):
+    """Log-odds of labels that are also wrong, by a small chance, as they are doubted.
+
+    What the input is sure to be right is ordered by the network then, which tells the
+    samples that were hard to learn.
+    """
+    chance = DOUBT * np.maximum(doubts, LEAST)
+    return np.logaddexp(log_odds, np.log(chance)) - np.log1p(-chance)
 
 
 @dataclass
@@ -213,17 +224,18 @@ class SampleScorer:
             n_numbers = sum(stream.n_features.values())
             with RowStore(len(index), n_numbers, network.row_dtype) as store:
                 keys = np.zeros(len(index), np.int64)
-                for place, (rows, own) in stream.run(
-                    index, unit_blocks, description="activations"
+                doubts = np.zeros(len(index), np.float32)
+                for place, (rows, *own) in stream.run(
+                    index, unit_blocks, codes, description="activations"
                 ):
                     store.put(place, rows)
-                    keys[place] = own
+                    keys[place], doubts[place] = own
                 with memory.within("cones", "learning"):
-                    scores = self._learn(workers, store.rows, codes, keys, counts)
+                    scores = self._learn(workers, store.rows, codes, keys, doubts, counts)
         del self._trajectory
         return scores
 
-    def _learn(self, workers, rows, codes, keys, counts):
+    def _learn(self, workers, rows, codes, keys, doubts, counts):
         """Learn from rows by layer; return the samples' scores."""
         self._folds = Folds(keys, codes)
         self._known, first = np.unique(labelled(keys, codes), return_index=True)
@@ -255,7 +267,9 @@ class SampleScorer:
         if self._trajectory is not None:
             self.told = self._trajectory.mean_losses(self._known)
         every = np.arange(len(first))
-        return self._weigh(self._columns(contrasts, every), codes[first], importance)[known]
+        columns = self._columns(contrasts, every)
+        doubts = self._doubts(doubts[first], every)
+        return self._weigh(columns, doubts, codes[first], importance)[known]
 
     def _columns(self, contrasts, place):
         """Contrasts, and what the training told of the samples at a place, or else -1."""
@@ -265,14 +279,21 @@ class SampleScorer:
         told = np.where(np.isnan(told), np.nanmean(self.told), told)
         return np.column_stack([contrasts, told]).astype(contrasts.dtype)
 
-    def _weigh(self, columns, codes, importance):
+    def _doubts(self, doubts, place):
+        """Doubts in labels: those of the training, where it was watched, at a place."""
+        if self.told is None:
+            return doubts
+        told = np.where(place < 0, np.nan, -np.expm1(-self.told[place]))
+        return np.where(np.isnan(told), doubts, told)
+
+    def _weigh(self, columns, doubts, codes, importance):
         """Learn how far to believe the readers and the layers; return the scores."""
         self.noise = LabelNoise()
         wrong, right = self.noise.fit(self.answers, codes, self.random_state)
         self.share_wrong = self.noise.share_wrong(self.answers, codes, importance)
         odds = log_odds(wrong, right)
         self.evidence = LayerEvidence().fit(odds, columns)
-        scores = self.evidence(odds, columns)
+        scores = doubted(self.evidence(odds, columns), doubts)
         self.threshold = float(logit(flagging_threshold(expit(scores))))
         spread = np.column_stack([odds, columns * self.evidence.weights]).std(0)
         by_part = self._shares_of_parts(codes)
@@ -386,9 +407,9 @@ class SampleScorer:
                     result.contrast[place] = scores.contrast
         return result
 
-    def score_block(self, block, codes):
+    def score_block(self, block):
         """Score the samples of a block."""
-        codes = block.predicted if codes is None else codes
+        codes = block.codes
         names = labelled(block.keys, codes)
         place = np.searchsorted(self._known, names).clip(max=len(self._known) - 1)
         known = self._known[place] == names
@@ -405,12 +426,14 @@ class SampleScorer:
                 contrasts[:, i] = contrast(areas[name], own).numpy()
         wrong, right = self.noise.wrong(answers, codes)
         odds = log_odds(wrong, right)
-        columns = self._columns(contrasts, np.where(known, place, -1))
+        place = np.where(known, place, -1)
+        columns = self._columns(contrasts, place)
+        doubts = self._doubts(block.doubts, place)
         classes = self.noise.classes(answers)
         return SampleScores(
             contrasts,
             np.column_stack([odds, self.evidence.added(columns)]),
-            self.evidence(odds, columns),
+            doubted(self.evidence(odds, columns), doubts),
             classes.argmax(1),
             classes.max(1),
         )

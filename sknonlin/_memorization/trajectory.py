@@ -7,7 +7,7 @@ from skorch.callbacks import Callback
 
 from sknonlin._memorization.activation_rows import sample_keys
 from sknonlin._memorization.sample_cones import labelled
-from sknonlin._network.adapters import first_tensor
+from sknonlin._network.adapters import first_tensor, probabilities_of
 
 NAME = "sknonlin_trajectory"
 LEAST_SHARE = 0.9  # of the samples that must be known again
@@ -41,10 +41,13 @@ class Trajectory(Callback):
             return
         X, y = batch
         output = first_tensor(y_pred).detach()
-        shares = net._get_predict_nonlinearity()(output).float()
-        if not isinstance(y, torch.Tensor) or y.ndim != 1 or shares.ndim != 2:
+        values = net._get_predict_nonlinearity()(output)
+        if not isinstance(y, torch.Tensor) or y.ndim != 1 or values.ndim > 2:
             return
+        shares = probabilities_of(values.float())
         codes = y.to(shares.device).long()
+        if codes.min() < 0 or codes.max() >= shares.shape[1]:
+            return
         own = shares.gather(1, codes[:, None])[:, 0].clamp(min=SMALLEST)
         names = labelled(sample_keys(X, len(codes)), codes.cpu().numpy())
         self._batches.append((names, -own.log().cpu().numpy()))
@@ -87,5 +90,9 @@ def watched(net):
 
 
 def trajectory_of(estimator):
-    """Return the trajectory of a network that was :func:`watched`, or None."""
-    return dict(getattr(estimator, "callbacks_", [])).get(NAME)
+    """Return the trajectory that a callback of a network has recorded, or None."""
+    for _, callback in getattr(estimator, "callbacks_", []):
+        found = getattr(callback, "trajectory_", callback)
+        if isinstance(found, Trajectory):
+            return found
+    return None

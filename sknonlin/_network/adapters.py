@@ -122,6 +122,24 @@ class Network:
             return (output.reshape(len(output)) > 0).long()
         return self.of_classes(output).argmax(1)
 
+    def probabilities(self, output):
+        """Probabilities (n_samples, n_classes) of the classes, by an output."""
+        check_class_columns(output)
+        output = output.to(torch.promote_types(output.dtype, self.row_dtype))
+        found = probabilities_of(self._shares(output))
+        kept = self.of_classes(found)
+        return kept if kept.shape == found.shape else kept / kept.sum(1, keepdim=True)
+
+    def _shares(self, output):
+        """Apply what makes probabilities of outputs outside of the module."""
+        return output
+
+    def doubts(self, output, codes):
+        """How likely the network finds other classes than those given, in [0, 1]."""
+        probabilities = self.probabilities(output)
+        others = probabilities.scatter(1, codes[:, None].to(probabilities.device), 0)
+        return torch.nan_to_num(others.sum(1)).clamp(0, 1)
+
     def encode(self, y, output):
         """Columns that the labels ``y`` have in the network's output.
 
@@ -200,6 +218,10 @@ class SkorchNetwork(Network):
         if isinstance(self.net, NeuralNetRegressor):
             return None
         return self._decided(self.net._get_predict_nonlinearity()(output))
+
+    def _shares(self, output):
+        """Apply what skorch makes probabilities with."""
+        return self.net._get_predict_nonlinearity()(output)
 
     def _decided(self, probabilities):
         """Column that skorch predicts by these probabilities."""
@@ -357,6 +379,16 @@ def check_class_columns(output):
             f"The network's output has the shape {tuple(output.shape)}; a classifier's is "
             "(n_samples, n_classes), or one logit for each sample."
         )
+
+
+def probabilities_of(values):
+    """Probabilities (n_samples, n_classes) from such, their logarithms, or logits."""
+    if values.ndim == 1 or values.shape[1] == 1:
+        values = values.reshape(len(values), 1)
+        return torch.cat([-values, values], 1).sigmoid()
+    if (values < 0).any() or ((values.sum(1) - 1).abs() > 1e-2).any():
+        return values.softmax(1)
+    return values
 
 
 def first_tensor(output):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
@@ -11,6 +12,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
+from sknonlin._memorization.sample_scores import doubted
 from sknonlin.datasets import make_noisy_labels
 from tests.architectures import ResNet, mlp, seeded
 from tests.conftest import first_digits
@@ -76,6 +78,25 @@ def test_a_score_depends_on_the_sample_alone(memorized, digits, given):
     np.testing.assert_allclose(
         memorized.score_samples(Dataset(X, given), given), scores, atol=1e-5
     )
+
+
+def test_what_the_network_doubts_orders_what_the_input_is_sure_of():
+    odds = np.array([-20.0, -20.0, -3.0, 5.0])
+    found = doubted(odds, np.array([0.0, 0.5, 1e-6, 1.0], np.float32))
+    np.testing.assert_allclose(found[[0, 2]], odds[[0, 2]], atol=1e-4)
+    assert -5.4 < found[1] < -5.2  # of half a hundredth
+    assert odds[3] < found[3] < odds[3] + 0.02
+    assert np.isfinite(doubted(np.array([-60.0, 60.0]), np.zeros(2))).all()
+
+
+def test_hard_samples_score_higher_than_easy_ones(digits, memorized):
+    X, y = digits
+    net = memorized.estimator_
+    frozen = MemorizationDetector(FrozenEstimator(net), random_state=0).fit(X, y)
+    scores = frozen.score_samples(X, y)
+    doubts = 1 - seeded(net.predict_proba, X).astype(float)[np.arange(len(y)), y]
+    easy = scores < np.quantile(scores, 0.8)
+    assert spearmanr(scores[easy], doubts[easy]).statistic > 0.2
 
 
 def test_new_samples(memorized, digits):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -10,6 +11,7 @@ from sknonlin import MemorizationDetector
 from sknonlin._memorization.activation_rows import sample_keys
 from sknonlin._memorization.sample_cones import labelled
 from sknonlin._memorization.trajectory import Trajectory, trajectory_of, watched
+from sknonlin.callbacks import NonlinearityScoring
 from sknonlin.datasets import make_noisy_labels
 from tests.architectures import mlp, seeded
 from tests.conftest import first_digits
@@ -27,6 +29,13 @@ def net(**settings):
         verbose=0,
         **{"lr": 0.003} | settings,
     )
+
+
+class Named(nn.Module):
+    """A criterion that skorch does not know the probabilities of."""
+
+    def forward(self, output, y):
+        return nn.functional.cross_entropy(output, y)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +72,28 @@ def test_the_users_callbacks_stay(digits):
     assert with_one.callbacks[0] == ("own", own)
     disabled = watched(net(callbacks="disable", max_epochs=1))
     assert trajectory_of(seeded(lambda: disabled.fit(X, given))) is None
+
+
+@pytest.mark.filterwarnings("ignore:The network fits")
+def test_a_scoring_callback_records_it(digits):
+    X, given, _ = digits
+    scoring = NonlinearityScoring(batch_size=100)
+    trained = seeded(lambda: net(max_epochs=20, callbacks=[scoring]).fit(X, given))
+    alone = seeded(lambda: watched(net(max_epochs=20)).fit(X, given))
+    names = names_of(X, given)
+    found = trajectory_of(trained).mean_losses(names)
+    np.testing.assert_array_equal(found, trajectory_of(alone).mean_losses(names))
+    frozen = MemorizationDetector(FrozenEstimator(trained), random_state=0).fit(X, given)
+    assert "training" in frozen.layer_weights_
+
+
+def test_a_module_whose_outputs_are_logits_by_another_name(digits):
+    X, given, _ = digits
+    logits = net(criterion=Named, max_epochs=3, lr=0.0)
+    trained = seeded(lambda: watched(logits).fit(X, given))
+    shares = torch.from_numpy(seeded(trained.predict_proba, X)).softmax(1).numpy()
+    found = trajectory_of(trained).mean_losses(names_of(X, given))
+    np.testing.assert_allclose(found, -np.log(shares[np.arange(300), given]), rtol=1e-4)
 
 
 def test_the_detector_has_it_as_a_layer(digits):

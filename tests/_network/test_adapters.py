@@ -15,7 +15,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._network.adapters import as_network
+from sknonlin._network.adapters import as_network, probabilities_of
 from tests.architectures import TwoInputs, mlp, seeded
 
 pytestmark = [
@@ -127,6 +127,29 @@ def test_labels_without_an_output():
     output = network.run(network.sample(X, [0, 1]))
     with pytest.raises(ValueError, match=r"does not know: \[3, 7\].*\[0, 1, 2\]"):
         network.encode(np.array([0, 3, 7]), output)
+
+
+def test_probabilities_from_such_their_logarithms_and_logits():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    shares = logits.softmax(1)
+    for output in (logits, shares, shares.log()):
+        torch.testing.assert_close(probabilities_of(output), shares)
+    one = probabilities_of(logits[:, :1])
+    torch.testing.assert_close(one[:, 1], logits[:, 0].sigmoid())
+    torch.testing.assert_close(one.sum(1), torch.ones(5))
+
+
+def test_doubts_are_the_probability_of_other_classes():
+    net = seeded(skorch_net(module__n_classes=3).fit, *as32(X), y)
+    with torch.no_grad():
+        output = as_network(net).run(torch.from_numpy(*as32(X)))
+    found = as_network(net, np.arange(3)).doubts(output, torch.from_numpy(y)).numpy()
+    own = seeded(net.predict_proba, *as32(X))[np.arange(len(y)), y]
+    np.testing.assert_allclose(found, 1 - own, atol=1e-6)
+    fewer = as_network(net, np.arange(2)).probabilities(output)
+    torch.testing.assert_close(fewer, output[:, :2].softmax(1))
+    sharp = 60.0 * torch.eye(3)  # whose probabilities of others are below float's spacing
+    assert 0 < as_network(net).doubts(sharp, torch.arange(3)).max() < 1e-20
 
 
 def test_outputs_that_are_not_a_classifiers():
