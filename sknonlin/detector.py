@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -27,6 +26,7 @@ from skorch import NeuralNet
 from skorch.dataset import get_len
 
 from sknonlin._memorization import training
+from sknonlin._memorization.label_report import report_frame
 from sknonlin._memorization.sample_cones import CONE_RANKS
 from sknonlin._memorization.sample_scores import SampleScorer
 from sknonlin._memorization.trajectory import trajectory_of
@@ -524,25 +524,15 @@ class MemorizationDetector(
         """
         pd = check_pandas_support("MemorizationDetector.label_report")
         scores = self._sample_scores(X, y)
-        layer = scores.evidence.argmax(1)
-        frame = pd.DataFrame(
-            {
-                "index": np.arange(len(layer)),
-                "given": self.classes_[self._codes(check_labels(X, y))],
-                "suggested": self.classes_[scores.suggested],
-                "score": scores.score,
-                "layer": np.asarray(self._scorer.columns_of_evidence, dtype=object)[layer],
-                "flagged": scores.score > self.offset_,
-                "probability": expit(scores.score),
-                "certainty": scores.certainty,
-            }
+        return report_frame(
+            pd,
+            X,
+            self.classes_[self._codes(check_labels(X, y))],
+            self.classes_,
+            scores,
+            self._scorer.columns_of_evidence,
+            self.offset_,
         )
-        frame = frame.sort_values("score", ascending=False, ignore_index=True)
-        if isinstance(X, pd.DataFrame):
-            frame.index = X.index[frame["index"]]
-            names = frame.index.names  # of which none may be that of a column
-            frame.index.names = [None if name in frame else name for name in names]
-        return frame
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray:
         """Name the columns of :meth:`transform` after the layers.

@@ -1,7 +1,9 @@
 """Finding wrong labels: one memorized network against what else there is.
 
-    python doc/benchmarks/label_error_runs.py FOLDER    # the trainings, about two hours
-    python doc/benchmarks/label_errors.py FOLDER --write doc/benchmarks/label_errors.md
+    python doc/benchmarks/label_errors.py FOLDER --jobs 16 --write label_errors.md
+
+The trainings are kept in FOLDER (`label_error_runs.py` makes them, too): about two hours
+on one core.
 
 Every network fits all the labels it was given, wrong ones included. The peers:
 
@@ -32,8 +34,10 @@ import numpy as np
 import sklearn
 import torch
 from cleanlab.rank import get_label_quality_scores
+from joblib import Parallel, delayed
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
+from tables import machine
 from torch import nn
 
 import sknonlin
@@ -95,6 +99,7 @@ def held_out_scores(y, record):
 
 def all_scores(setting, folder):
     """Scores of every method, {method: {choice: scores}}, and what else is told."""
+    torch.set_num_threads(1)
     network, record = label_error_runs.run(setting, folder)
     X, y, _, _, true = networks.load(setting)
     ours, flags, seconds = sknonlin_scores(network, X, y)
@@ -201,48 +206,51 @@ def flag_table(results):
     return lines
 
 
-def clean_lines(data, architecture, folder):
-    """Tell what the scores say where nothing, or everything, is wrong."""
-    lines = []
-    for p in (0.0, 1.0):
-        flagged, areas = [], []
-        for seed in networks.SEEDS:
-            n_train = 1000 if data == "digits" else 2000
-            setting = networks.Setting(data, architecture, p, seed, n_train)
-            network = networks.trained(setting, folder)
-            X, y, _, _, true = networks.load(setting)
-            scores, flags, _ = sknonlin_scores(network, X, y)
-            flagged.append(flags.mean())
-            if p:
-                areas.append(roc_auc_score(y != true, scores.score))
-        line = f"p = {p:g}: " + ", ".join(f"{f:.1%}" for f in flagged) + " flagged"
-        line += ", ROC AUC " + ", ".join(f"{a:.3f}" for a in areas) if areas else ""
-        lines.append(line)
+def clean_settings(data, architecture):
+    """Networks of which no label is wrong, and of which all are drawn at random."""
+    n_train = 1000 if data == "digits" else 2000
     return [
-        "",
-        "Nothing wrong, and labels redrawn at random:",
-        "",
-        *[f"* {x}" for x in lines],
+        networks.Setting(data, architecture, p, seed, n_train)
+        for p in (0.0, 1.0)
+        for seed in networks.SEEDS
     ]
 
 
-def report(data, architecture, folder, seeds):
+def clean_flags(setting, folder):
+    """Share flagged, and ROC AUC where labels are random."""
+    torch.set_num_threads(1)
+    network = networks.trained(setting, folder)
+    X, y, _, _, true = networks.load(setting)
+    scores, flags, _ = sknonlin_scores(network, X, y)
+    return flags.mean(), roc_auc_score(y != true, scores.score) if setting.p else np.nan
+
+
+def clean_lines(found):
+    """Tell what the scores say where nothing, or everything, is wrong."""
+    lines = ["", "Nothing wrong, and labels redrawn at random:", ""]
+    for p in (0.0, 1.0):
+        flagged, areas = zip(*[v for s, v in found.items() if s.p == p], strict=True)
+        line = f"* p = {p:g}: " + ", ".join(f"{f:.1%}" for f in flagged) + " flagged"
+        line += ", ROC AUC " + ", ".join(f"{a:.3f}" for a in areas) if p else ""
+        lines.append(line)
+    return lines
+
+
+def report(data, architecture, folder, seeds, n_jobs):
     """Sections of one data set and architecture."""
-    results = {}
-    for setting in label_error_runs.settings(data, architecture, seeds):
-        path = pathlib.Path(folder) / setting.file_name
-        if path.with_suffix(".npz").exists():
-            results[setting] = all_scores(setting, folder)
-    if not results:
-        return []
+    parallel = Parallel(n_jobs, batch_size=1)
+    settings = label_error_runs.settings(data, architecture, seeds)
+    found = parallel(delayed(all_scores)(s, folder) for s in settings[::-1])
+    results = dict(zip(settings, found[::-1], strict=True))
+    settings = clean_settings(data, architecture)
+    found = parallel(delayed(clean_flags)(s, folder) for s in settings)
     best = best_choices(results)
-    n_seeds = len({s.seed for s in results})
-    lines = [f"## {data}, {architecture}: {len(results)} networks, {n_seeds} seeds", ""]
+    lines = [f"## {data}, {architecture}: {len(results)} networks, {len(seeds)} seeds", ""]
     for noise in label_error_runs.NOISE_KINDS:
         lines += [f"### {noise} noise, by its share", "", "ROC AUC / AP / precision", ""]
         lines += [*noise_table(results, best, noise), ""]
     lines += ["### Flags of `detect`, and labels suggested", "", *flag_table(results)]
-    lines += clean_lines(data, architecture, folder)
+    lines += clean_lines(dict(zip(settings, found, strict=True)))
     told = [t for _, _, t in results.values()]
     median = {k: np.median([t[k] for t in told]) for k in ("seconds", "training", "epochs")}
     lines += [
@@ -262,9 +270,9 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--data", nargs="+", default=["digits", "confirm"])
     parser.add_argument("--seeds", nargs="+", type=int, default=label_error_runs.SEEDS)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--write", type=pathlib.Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     lines = [
         "# Finding wrong labels",
         "",
@@ -275,15 +283,17 @@ def main():
         "",
         f"sknonlin {sknonlin.__version__}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, cleanlab {cleanlab.__version__}, Python "
-        f"{platform.python_version()}; one core of a shared virtual machine.",
+        f"{platform.python_version()}; {arguments.jobs} at a time, each on one core of "
+        f"{machine()}.",
         "",
     ]
     for data in arguments.data:
         for architecture in ("mlp", "cnn"):
-            lines += report(data, architecture, arguments.folder, arguments.seeds)
+            own = arguments.folder, arguments.seeds, arguments.jobs
+            lines += report(data, architecture, *own)
             print("\n".join(lines), flush=True)
-    if arguments.write:
-        arguments.write.write_text("\n".join(lines).rstrip() + "\n")
+            if arguments.write:
+                arguments.write.write_text("\n".join(lines).rstrip() + "\n")
 
 
 if __name__ == "__main__":

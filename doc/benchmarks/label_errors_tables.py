@@ -21,13 +21,13 @@ import argparse
 import functools
 import itertools
 import pathlib
-import platform
 import time
 
 import numpy as np
 import pandas as pd
 import tables
 import torch
+from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -96,6 +96,13 @@ def measure(X, y, given, seed):
     }
 
 
+def one_run(folder, setting, parity):
+    """Row of one run."""
+    torch.set_num_threads(1)
+    drawn = draw(folder, *setting, parity=parity)
+    return dict(zip(COLUMNS, setting, strict=False)) | measure(*drawn, setting[-1])
+
+
 def run(arguments):
     """Run what FOLDER does not have yet."""
     path = arguments.folder / f"runs_{arguments.rows}.csv"
@@ -107,15 +114,16 @@ def run(arguments):
     else:
         path.write_text(",".join(COLUMNS) + "\n")
     noises = [("Sym", 0.0), *itertools.product(NOISES, LEVELS)]
-    for seed, size, name, (kind, level) in itertools.product(
-        arguments.seeds, arguments.sizes, arguments.names, noises
-    ):
-        setting = (name, kind, level, size, seed)
-        if setting in done:
-            continue
-        drawn = draw(arguments.data, *setting, parity=int(arguments.rows == "odd"))
-        found = dict(zip(keys, setting, strict=True)) | measure(*drawn, seed)
-        pd.DataFrame([found])[COLUMNS].to_csv(path, mode="a", header=False, index=False)
+    settings = itertools.product(arguments.sizes, arguments.seeds, arguments.names, noises)
+    settings = [(name, *noise, size, seed) for size, seed, name, noise in settings]
+    parity = int(arguments.rows == "odd")
+    rows = Parallel(arguments.jobs, batch_size=1, return_as="generator")(
+        delayed(one_run)(arguments.data, setting, parity)
+        for setting in settings
+        if setting not in done
+    )
+    for row in rows:
+        pd.DataFrame([row])[COLUMNS].to_csv(path, mode="a", header=False, index=False)
     return pd.read_csv(path)
 
 
@@ -198,8 +206,8 @@ def text(runs, arguments):
         "means of runs on all rows. Uniform flips (`Sym`) and flips near a linear "
         "boundary (`Asym`), noise 0.05 to 0.4, each level counting alike.",
         "",
-        f"{tables.versions('sknonlin', 'torch', 'scikit-learn')}; {platform.machine()}, "
-        f"{torch.get_num_threads()} thread of a shared virtual machine.",
+        f"{tables.versions('sknonlin', 'torch', 'scikit-learn')}; every run on one core of "
+        f"{tables.machine()}.",
         "",
     ]
     for size in sorted(noisy["size"].unique(), key=SIZES.index):
@@ -231,9 +239,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", nargs="+", type=int, default=range(10))
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--names", nargs="+", default=NAMES)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--write", type=pathlib.Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     found = text(run(arguments), arguments)
     if arguments.write:
         arguments.write.write_text(found)
