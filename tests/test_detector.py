@@ -202,13 +202,3 @@ def test_labels_may_be_a_tensor(fitted, digits):
     score, profile, _ = fitted.measure(X, torch.from_numpy(y))
     assert score == fitted.memorization_score_
     assert profile.classes.dtype == fitted.classes_.dtype
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_network_on_gpu(digits, tmp_path):
-    X, y = digits
-    found = detector(skorch_net(device="cuda")).fit(X, y)
-    joblib.dump(found, tmp_path / "detector.joblib")
-    loaded = joblib.load(tmp_path / "detector.joblib")
-    np.testing.assert_allclose(loaded.transform(X), found.transform(X), atol=1e-4)

@@ -271,16 +271,6 @@ def test_input_is_left_as_it_was(activations):
     np.testing.assert_array_equal(X.numpy(), activations)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_gpu_agrees_with_cpu(stack):
-    X = torch.from_numpy(stack)
-    expected = nmf_path(X, RANKS).errors
-    path = nmf_path(X.cuda(), RANKS)
-    assert path.errors.is_cuda
-    torch.testing.assert_close(path.errors.cpu(), expected, rtol=1e-4, atol=0)
-
-
 # Defined results at the edge
 
 

@@ -265,26 +265,3 @@ def test_unknown_classes_and_ranks_list_the_known(labelled):
 def test_bad_parameters_are_named(activations, parameters, message):
     with pytest.raises(ValueError, match=message):
         ActivationNonlinearity(**parameters).fit(activations)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("by_class", [False, True])
-def test_gpu_agrees_with_cpu(labelled, compression, by_class):
-    X, y = labelled
-    settings = {"compression": compression, "by_class": by_class, "random_state": 0}
-    settings["max_rows"] = 20
-    expected = ActivationNonlinearity(RANKS, device="cpu", **settings).fit(X, y)
-    tensor = torch.from_numpy(X).cuda()
-    for data, device in ((tensor, "auto"), (X, "cuda")):
-        fitted = ActivationNonlinearity(RANKS, device=device, **settings).fit(data, y)
-        np.testing.assert_allclose(fitted.errors_, expected.errors_, rtol=1e-4)
-        scores = fitted.score_samples(data, y)
-        assert isinstance(scores, torch.Tensor) == (data is tensor)
-        scores = scores.cpu() if data is tensor else scores
-        np.testing.assert_allclose(scores, expected.score_samples(X, y), rtol=1e-4)
-        assert fitted.reconstruct(data, 4).shape == X.shape
-    # Fitted on the GPU, used on the CPU.
-    copy = pickle.loads(pickle.dumps(fitted)).set_params(device="cpu")
-    np.testing.assert_allclose(copy.transform(X), expected.transform(X), rtol=1e-4)

@@ -275,13 +275,3 @@ def test_score_does_not_depend_on_the_balance_of_classes(sizes):
     settings = ProfileSettings.of(ActivationNonlinearity(), batch_size=20, random_state=0)
     score, *_ = measure_memorization(as_network(module), X, y, settings)
     assert score > 0.9
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_same_on_gpu(network, digits):
-    X, y = digits
-    here = layer_profile(network, X, y, ranks=RANKS, random_state=0)
-    there = layer_profile(network.cuda(), X, y, ranks=RANKS, random_state=0)
-    network.cpu()
-    np.testing.assert_allclose(there.errors, here.errors, atol=1e-3)

@@ -33,10 +33,8 @@ import time
 import warnings
 
 import joblib
-import nmf
 import numpy as np
 import torch
-import torchnmf.nmf
 from sklearn.decomposition import NMF
 from torch import nn
 
@@ -53,11 +51,11 @@ PACKAGES = ("sknonlin", "torch", "scikit-learn", "numpy", "torchnmf", "nmf-torch
 # The networks ---------------------------------------------------------------------
 
 
-def fashion_mnist(first_row):
+def fashion_mnist(first_row, folder=DATA):
     """Images in [0, 1] and labels of some training rows, a share of them redrawn."""
-    with gzip.open(DATA / "train-images-idx3-ubyte.gz") as file:
+    with gzip.open(folder / "train-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    with gzip.open(DATA / "train-labels-idx1-ubyte.gz") as file:
+    with gzip.open(folder / "train-labels-idx1-ubyte.gz") as file:
         labels = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
     rng = np.random.default_rng(0)
     chosen = slice(first_row, first_row + N_TRAIN)
@@ -83,9 +81,9 @@ def make_cnn():
 
 
 def activations(make_network, X, y):
-    """ReLU outputs of a network trained until it fits all labels."""
+    """ReLU outputs of a network trained until it fits all labels, on their device."""
     torch.manual_seed(0)
-    network = make_network()
+    network = make_network().to(X.device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     for _ in range(400):
         for batch in torch.randperm(len(X)).split(100):
@@ -104,16 +102,27 @@ def activations(make_network, X, y):
     return outputs
 
 
+def mlp_stack(X, y):
+    """Activations of the MLP's second ReLU layer, 50 samples of every class."""
+    A = activations(make_mlp, X, y)[1]
+    n = min(50, int(y.bincount().min()))
+    return torch.stack([A[y == c][:n] for c in range(10)])
+
+
+def cnn_stacks(X, y, label=0):
+    """Activations of the convolutions on 20 images of one class."""
+    return [
+        A[y == label][:20].movedim(1, -1).flatten(0, 2)[None]
+        for A in activations(make_cnn, X, y)
+    ]
+
+
 def make_workloads(path, first_row=0, label=0):
     """Save the activation matrices of both workloads as stacks."""
     X, y = fashion_mnist(first_row)
-    second = activations(make_mlp, X, y)[1]
-    mlp = np.stack([second[y == c][:50].numpy() for c in range(10)])
-    convolutions = activations(make_cnn, X, y)
-    rows = [
-        A[y == label][:20].movedim(1, -1).flatten(0, 2).numpy()[None] for A in convolutions
-    ]
-    np.savez(path, mlp=mlp, conv1=rows[0], conv2=rows[1], conv3=rows[2])
+    stacks = [mlp_stack(X, y), *cnn_stacks(X, y, label)]
+    names = [name for own, _ in WORKLOADS.values() for name in own]
+    np.savez(path, **{n: stack.numpy() for n, stack in zip(names, stacks, strict=True)})
 
 
 # The methods: a stack and ranks in, factors for every rank and matrix out --------------
@@ -141,41 +150,51 @@ def relative_error(X, W, H):
     return float(np.linalg.norm(X - W @ H) / np.linalg.norm(X))
 
 
+def torchnmf_factors(X, rank):
+    """Factors of a tensor, on its device."""
+    from torchnmf.nmf import NMF
+
+    torch.manual_seed(0)
+    model = NMF(X.shape, rank).to(X.device)
+    model.fit(X, beta=2)
+    return model.H.detach(), model.W.detach().T
+
+
 def run_torchnmf(stack, ranks):
     errors = []
     for X in stack:
         for rank in ranks:
-            torch.manual_seed(0)
-            model = torchnmf.nmf.NMF(X.shape, rank)
-            model.fit(torch.from_numpy(X), beta=2)
-            W, H = model.H.detach().numpy(), model.W.detach().numpy().T
-            errors.append(relative_error(X, W, H))
+            W, H = torchnmf_factors(torch.from_numpy(X), rank)
+            errors.append(relative_error(X, W.numpy(), H.numpy()))
     return errors
+
+
+def nmf_torch_factors(X, rank):
+    """Factors of an array or a tensor, on its device, as arrays."""
+    from nmf import run_nmf
+
+    on_gpu = isinstance(X, torch.Tensor) and X.is_cuda
+    return run_nmf(X, rank, random_state=0, use_gpu=on_gpu)[:2]
 
 
 def run_nmf_torch(stack, ranks):
-    errors = []
-    for X in stack:
-        for rank in ranks:
-            W, H, _ = nmf.run_nmf(X, rank, random_state=0)
-            errors.append(relative_error(X, W, H))
-    return errors
+    return [relative_error(X, *nmf_torch_factors(X, rank)) for X in stack for rank in ranks]
 
 
 def run_plain_mu(stack, ranks, n_iter=200):
     """Multiplicative updates on the whole stack, each rank from a random start."""
-    X = torch.from_numpy(stack)
+    X = torch.as_tensor(stack)
     errors = []
     for rank in ranks:
         torch.manual_seed(0)
         scale = (X.mean((1, 2), keepdim=True) / rank).sqrt()
-        W = torch.rand(*X.shape[:2], rank) * scale
-        H = torch.rand(len(X), rank, X.shape[2]) * scale
+        W = torch.rand(*X.shape[:2], rank, device=X.device) * scale
+        H = torch.rand(len(X), rank, X.shape[2], device=X.device) * scale
         for _ in range(n_iter):
             W *= (X @ H.mT) / (W @ (H @ H.mT)).clamp_(min=1e-12)
             H *= (W.mT @ X) / ((W.mT @ W) @ H).clamp_(min=1e-12)
         errors.append((X - W @ H).flatten(1).norm(dim=1) / X.flatten(1).norm(dim=1))
-    return torch.stack(errors).numpy()
+    return torch.stack(errors).cpu().numpy()
 
 
 METHODS = {

@@ -209,7 +209,8 @@ class MatrixStack:
                 memory.release_pages(mapped)
             block = torch.from_numpy(block)
         block = block.to(self.dtype)
-        if self.device.type == "cuda" and block.device.type == "cpu":
+        pinned = block.device.type == "cpu" and block.numel() <= memory.MOST["chunk"]
+        if self.device.type == "cuda" and pinned:
             return block.pin_memory().to(self.device, non_blocking=True)
         return block.to(self.device)
 

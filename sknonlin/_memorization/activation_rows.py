@@ -87,7 +87,7 @@ class SampleFeatures:
                 check_activations(name, A, nonnegative=False)
             else:  # a mask may be infinite
                 A = torch.nan_to_num(A, posinf=0.0, neginf=0.0)
-            return self._pooled(name, Layout(tuple(A.shape), 0, 1, 1), A)
+            return self._pooled(name, Layout.of_rows(tuple(A.shape)), A)
 
         return input_rows(batch, n_samples, self.dtype, pooled)
 

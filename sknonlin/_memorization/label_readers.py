@@ -120,7 +120,7 @@ class RidgeReader:
         scores : ndarray of shape (n_samples, n_classes)
             What every row's label would be, as a share of each class.
         """
-        device = self._device(A)
+        device = self._device()
         rng = np.random.default_rng(self.random_state)
         chosen = np.sort(rng.permutation(len(A))[: self.n_landmarks])
         self.landmarks = self.scaler(torch.from_numpy(A[chosen])).to(device)
@@ -129,26 +129,31 @@ class RidgeReader:
         targets = torch.zeros(len(A), n_classes, dtype=torch.float64)
         targets[np.arange(len(A)), codes] = 1
         targets -= torch.from_numpy(self.shares)
-        self.basis = self._inverse_root(self._kernel(self.landmarks))
+        self.basis = self._inverse_root(self._kernel(self.landmarks, self.landmarks))
         values, correlation = self._rotate(A, targets, device)
         penalty = self._best_penalty(A, targets, values, correlation, device)
         answers, leverage = self._answers(A, values, correlation, penalty, device)
         self.coefficients = self.basis @ (correlation / (values + penalty)[:, None])
         del self.basis
+        self.landmarks = self.landmarks.cpu()  # a detector is also loaded without a GPU
+        self.coefficients = self.coefficients.cpu()
         others = (answers - leverage * targets) / (1 - leverage).clamp_(min=1e-6)
         return others.numpy() + self.shares
 
     def predict(self, A):
         """Answers for new rows, a tensor or an array (n_samples, n_features)."""
-        device = self._device(A)
+        device = self._device()
+        landmarks = self.landmarks.to(device)
         coefficients = self.coefficients.to(device)
         found = in_tiles(
-            lambda rows: self._kernel(self.scaler(rows)) @ coefficients, A, device
+            lambda rows: self._kernel(self.scaler(rows), landmarks) @ coefficients,
+            A,
+            device,
         )
         return found.numpy() + self.shares
 
-    def _device(self, A):
-        device = resolve_device(self.device, torch.as_tensor(A[:0]))
+    def _device(self):
+        device = resolve_device(self.device)
         return torch.device("cpu") if device.type == "mps" else device  # no float64
 
     def _median_distance(self, X):
@@ -156,9 +161,8 @@ class RidgeReader:
         median = float(np.median(distances))
         return median if median > 0 else 1.0
 
-    def _kernel(self, X):
+    def _kernel(self, X, landmarks):
         """Kernel (n_rows, n_landmarks) of scaled rows with the landmarks, in float64."""
-        landmarks = self.landmarks.to(X)
         products = X @ landmarks.T
         if not self.gaussian:
             return products.double()
@@ -180,7 +184,7 @@ class RidgeReader:
         for start in range(0, len(A), N_LANDMARKS):
             part = slice(start, start + N_LANDMARKS)
             rows = self.scaler(torch.from_numpy(A[part]).to(device))
-            features = (self._kernel(rows) @ self.basis).cpu()
+            features = (self._kernel(rows, self.landmarks) @ self.basis).cpu()
             gram += features.T @ features
             correlation += features.T @ targets[part]
         values, vectors = torch.linalg.eigh(gram)
@@ -196,7 +200,7 @@ class RidgeReader:
         for start in range(0, len(A), N_LANDMARKS):
             part = slice(start, start + N_LANDMARKS)
             rows = self.scaler(torch.from_numpy(A[part]).to(device))
-            features = self._kernel(rows) @ self.basis
+            features = self._kernel(rows, self.landmarks) @ self.basis
             left = 1 - features**2 @ inverse
             own = targets[part].to(device)
             for i in range(len(penalties)):
@@ -210,7 +214,7 @@ class RidgeReader:
         weights = correlation * inverse[:, None]
 
         def answer(rows):
-            features = self._kernel(self.scaler(rows)) @ self.basis
+            features = self._kernel(self.scaler(rows), self.landmarks) @ self.basis
             return torch.cat([features @ weights, (features**2 @ inverse)[:, None]], 1)
 
         found = in_tiles(answer, A, device)

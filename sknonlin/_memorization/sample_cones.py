@@ -133,7 +133,8 @@ class FoldLearner:
             Theirs to the cones of all classes.
         """
         components = self._components(A, chosen)
-        cones = ClassCones(self.compression, self.device, components, self.first_rank)
+        device = resolve_device(self.device)
+        cones = ClassCones(self.compression, device, components, self.first_rank)
         scored = np.flatnonzero(np.isin(self.folds, chosen))
         X = torch.from_numpy(A[scored])
         found = torch.zeros(len(X), self.n_classes, dtype=X.dtype)

@@ -225,7 +225,7 @@ def trained(detector, X, y, seed, params):
         if network.classes is not None:
             return frozen, network.classes
         n_few = min(2, len(y))
-        few = network.sample(X, list(range(n_few)))
+        few = next(network.batches(X, list(range(n_few)), n_few))
         with first_run(few, n_few):
             return frozen, np.arange(network.predict_proba(few).shape[1])
     classes, codes = np.unique(y, return_inverse=True)

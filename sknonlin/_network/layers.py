@@ -14,7 +14,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from sknonlin._network.adapters import first_run
-from sknonlin._network.layout import Layout, UnitAxes
+from sknonlin._network.axes import Axes
+from sknonlin._network.layout import Layout
 from sknonlin._network.samples import copy_of, moved
 from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
 from sknonlin._running.memory import MOST
@@ -122,7 +123,7 @@ class Capture:
         self._outputs = {name for name in chosen if name in modules}
         self._wanted = None
         with first_run(self.batch, self.n_samples):
-            tape = self._run(self.batch)
+            tape = self._run(self.batch, self.n_samples)
         self._outputs -= {base for base, _ in tape.found}
         relus = [base for base in tape.layers if base not in self._outputs]
         unknown = [name for name in chosen if name not in tape.layers]
@@ -143,9 +144,12 @@ class Capture:
 
     # Runs -------------------------------------------------------------------------
 
-    def _run(self, batch, resume=None, record=True):
+    def _run(self, batch, n_samples=None, resume=None, record=True):
+        batch = copy_of(batch)
         finder = Finder(self._calls, self._wanted, resume, self.skip)
         recorder = Recorder(finder, resume, record)
+        if resume is None:
+            finder.axes.start(batch, n_samples)
 
         def module_ended(name, output):
             if any(base == name for base, _ in finder.found):
@@ -159,13 +163,13 @@ class Capture:
                 recorder.add_layer(layer, leaf)
 
         self._calls.on_output(self._outputs, module_ended)
-        tape = recorder.run(lambda: self.network.run(copy_of(batch)))
+        tape = recorder.run(lambda: self.network.run(batch))
         tape.found = finder.found
         return tape
 
     def record(self, batch, n_samples):
         """Run a batch; return its tape, and every layer's layout by name."""
-        tape = self._run(batch)
+        tape = self._run(batch, n_samples)
         layouts = {}
         for name, layer in tape.layers.items():
             layout = Layout.of(layer, n_samples, self.listed.get(name), self.n_samples)
@@ -186,12 +190,12 @@ class Capture:
         """
         layer = tape.layers[name]
         try:
-            return self._run(batch, (tape, layer, value), record)
+            return self._run(batch, resume=(tape, layer, value), record=record)
         except DivergedError:
             if not layer.resumable or tape.hidden_reads:
                 raise
             layer.resumable = False
-            return self._run(batch, (tape, layer, value), record)
+            return self._run(batch, resume=(tape, layer, value), record=record)
 
 
 class NetworkLayers:
@@ -322,15 +326,17 @@ class Finder:
         self.wanted = wanted
         self.skip = skip
         self.found = []  # (name without number, position) of every ReLU call
-        self.unit_axes = UnitAxes(place_of)
+        self.axes = Axes(place_of)  # of a whole pass
+        self.resumes = resume is not None
         if resume is not None and resume[1].resumable and not resume[0].hidden_reads:
             tape, target, _ = resume
             self.found = [call for call in tape.found if call[1] < target.position]
         self.counts = Counter(name for name, _ in self.found)
 
-    def __call__(self, function, args, result, position):
+    def __call__(self, function, args, kwargs, result, position):
         """Find the layer that an operation is, if it is wanted."""
-        self.unit_axes.note(function.overloadpacket.__name__, args, result)
+        if not self.resumes:
+            self.axes.note(function, args, kwargs, result)
         kind = relu_kind(function, args, result)
         if kind is None:
             return None
@@ -339,7 +345,7 @@ class Finder:
         name = self._numbered(base)
         if name in self.skip or (self.wanted is not None and name not in self.wanted):
             return None
-        return Layer(name, position, tuple(result.shape), self.unit_axes.of(result))
+        return Layer(name, position, tuple(result.shape), self.axes.of(result))
 
     def module_layer(self, name, output, origin):
         """Describe the output of a module as a layer; it was made at ``origin``."""
@@ -350,7 +356,7 @@ class Finder:
             )
         position = -1 if origin is None else origin[0]
         name = self._numbered(name)
-        return Layer(name, position, tuple(output.shape), self.unit_axes.of(output))
+        return Layer(name, position, tuple(output.shape), self.axes.of(output))
 
     def _caller(self, kind):
         """Name a call by the module that made it."""

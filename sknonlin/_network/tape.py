@@ -45,7 +45,7 @@ class Layer:
     name: str
     position: int
     shape: tuple
-    unit_axis: int | None
+    axes: tuple
     resumable: bool = True
 
 
@@ -68,6 +68,14 @@ class Tape:
             if kept.read_at > target:
                 return kept.tensor.detach() if kept.shared else kept.tensor.clone()
         return None
+
+
+@cache
+def is_composite(function):
+    """Whether an operation is made of others."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(
+        function.name(), "CompositeImplicitAutograd"
+    )
 
 
 @cache
@@ -168,8 +176,8 @@ class Recorder(TorchDispatchMode):
     Parameters
     ----------
     find_layer : callable
-        ``find_layer(function, args, result, position)`` gives the :class:`Layer` that a
-        call is, or None.
+        ``find_layer(function, args, kwargs, result, position)`` gives the
+        :class:`Layer` that a call is, or None.
     resume : (Tape, Layer, tensor) or None
         Run again what this tape has, from the layer on, which gives the tensor.
     record : bool
@@ -195,6 +203,11 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if is_composite(function):  # which arrives whole in torch.inference_mode
+            with self:
+                result = function.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         self.position += 1
         written = written_tensors(function, args, kwargs)
         if self.skips and self.position <= self.target.position:
@@ -208,7 +221,7 @@ class Recorder(TorchDispatchMode):
             result = self._replace(written)
         else:
             result = function(*args, **kwargs)
-        layer = self.find_layer(function, args, result, self.position)
+        layer = self.find_layer(function, args, kwargs, result, self.position)
         if layer is not None:
             self.overwrite(layer, result)
         if self.record:

@@ -203,8 +203,9 @@ freed_memory_kept = ProcessWide(keep_freed_memory)
 
 def ran_out(error):
     """Whether an error says that a device has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(
-        error
+    signs = ("MPS backend out of memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in str(error) for sign in signs
     )
 
 

@@ -15,6 +15,7 @@ from torch import nn
 module_locks: WeakKeyDictionary = WeakKeyDictionary()
 module_locks_lock = threading.Lock()
 PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+CUDNN = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -83,14 +84,21 @@ def lock_of(module):
 
 @contextmanager
 def precise_products():
-    """Matrix products of float32 in float32, without TF32 or bfloat16 inside."""
-    before = [backend.fp32_precision for backend in PRODUCTS]
-    for backend in PRODUCTS:
+    """Matrix products and convolutions of float32 in float32, without TF32 or bfloat16."""
+    backends = (*PRODUCTS, *CUDNN)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        allowed = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # where its parts were set one by one
+        allowed = None
+    torch.backends.cudnn.allow_tf32 = False  # so that torch can read it meanwhile
+    for backend in backends:
         backend.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for backend, precision in zip(PRODUCTS, before, strict=True):
+        torch.backends.cudnn.allow_tf32 = allowed is None or allowed
+        for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision
 
 

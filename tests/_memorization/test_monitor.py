@@ -228,13 +228,3 @@ def test_too_few_samples_for_two_halves(digits):
 def test_monitor_checks_lengths(digits):
     with pytest.raises(ValueError, match="600 samples, but y has 5"):
         NonlinearityMonitor(digits[0], digits[1][:5])
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu_as_on_the_cpu(digits):
-    net = fit(make_net(scoring(), device="cuda"), *digits)
-    assert len(net.history[:, "nmf_auc"]) == 3
-    monitors = [NonlinearityMonitor(*digits) for _ in range(2)]
-    on_gpu = monitors[0].update(net.module_)
-    assert monitors[1].update(net.module_.cpu()) == pytest.approx(on_gpu, abs=0.02)

@@ -1,38 +1,66 @@
 """Feature maps of all layouts to matrices, and back."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sknonlin._network.axes import Digit
 from sknonlin._network.layout import Layout
+from sknonlin._network.tape import Layer
 from tests._network.conftest import captured
 from tests.architectures import Transformer, seeded
 
 
+def layer(*axes):
+    """A layer with axes of these digits: (label, length, step)."""
+    axes = tuple(tuple(Digit(*digit) for digit in axis) for axis in axes)
+    shape = tuple(math.prod(digit.length for digit in axis) for axis in axes)
+    return Layer("relu", 0, shape, axes)
+
+
+SAMPLES, UNITS = ("sample", 6, 1), ("unit", 5)
+
+
+def unknown(*shape):
+    return layer(*[[("position", length)] for length in shape])
+
+
 @pytest.mark.parametrize(
-    ("shape", "n", "unit_axis", "expected"),
+    ("found", "expected"),
     [
-        ((6, 5), 6, None, (6, 1, 5)),
-        ((6,), 6, None, (6, 1, 1)),
-        ((6, 7, 5), 6, None, (6, 7, 5)),
-        ((6, 5, 7), 6, 1, (6, 7, 5)),
-        ((6, 5, 2, 3), 6, 1, (6, 6, 5)),
-        ((6, 5, 2, 3, 4), 6, 1, (6, 24, 5)),
-        ((42, 5), 6, None, (6, 7, 5)),
-        ((42, 5, 3), 6, 1, (6, 21, 5)),
+        (unknown(6, 5), (6, 1, 5)),
+        (unknown(6), (6, 1, 1)),
+        (unknown(6, 7, 5), (6, 7, 5)),
+        (unknown(6, 5, 2, 3), (6, 6, 5)),
+        (unknown(42, 5), (6, 7, 5)),
+        (unknown(5, 6), (6, 1, 5)),
+        (layer([SAMPLES], [UNITS], [("position", 7)]), (6, 7, 5)),
+        (layer([SAMPLES], [UNITS], [("position", 2)], [("position", 3)]), (6, 6, 5)),
+        (layer([("position", 7), SAMPLES], [UNITS]), (6, 7, 5)),
+        (layer([SAMPLES, ("position", 7)], [UNITS]), (6, 7, 5)),
+        (layer([("position", 1)], [SAMPLES, UNITS], [("position", 7)]), (6, 7, 5)),
+        (layer([("unit", 2)], [SAMPLES], [UNITS]), (6, 1, 10)),
+        (layer([("sample", 2, 1)], [("sample", 3, 2)], [UNITS]), (6, 1, 5)),
+        (layer([("sample", 4, 1)], [("position", 6)], [UNITS]), (6, 4, 5)),
     ],
 )
-def test_feature_map_to_matrix_and_back(shape, n, unit_axis, expected):
-    A = seeded(torch.rand, shape)
-    layer = type("L", (), {"shape": shape, "unit_axis": unit_axis})
-    layout = Layout.of(layer, n)
+def test_feature_map_to_matrix_and_back(found, expected):
+    A = seeded(torch.rand, found.shape)
+    layout = Layout.of(found, 6)
     rows = layout.rows(A)
     assert rows.shape == expected
     assert torch.equal(layout.restore(rows.clone()), A)
-    # A row is one position's units.
-    if len(shape) == 4:
+    if len(found.shape) == 4:  # a row is one position's units
         assert torch.equal(rows[1, 4], A[1, :, 1, 1])
+
+
+def test_samples_that_views_split_keep_their_order():
+    A = torch.arange(6).reshape(3, 2).T.reshape(2, 3, 1)
+    layout = Layout.of(layer([("sample", 2, 1)], [("sample", 3, 2)], [("unit", 1)]), 6)
+    assert layout.rows(A).flatten().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_axis_of_the_samples_inside_a_transformer():
@@ -42,8 +70,8 @@ def test_axis_of_the_samples_inside_a_transformer():
         with captured(module, X) as capture:
             _, layouts = capture.record(X, 7)
             layout = layouts["encoder.layers.0.relu"]
-            assert layout.sample_axis == (0 if batch_first else 1)
-            assert layout.channel_axis == 2
+            assert layout.samples == ((0,) if batch_first else (1,))
+            assert layout.units == (2,)
 
 
 def test_units_of_a_linear_map_over_four_axes():
@@ -76,4 +104,4 @@ def test_units_are_followed_through_other_operations():
     with captured(module, X) as capture:
         tape, layouts = capture.record(X, 5)
         assert layouts["relu"].rows(tape.activations["relu"].tensor).shape == (5, 144, 4)
-        assert layouts["relu:2"].channel_axis == 2
+        assert layouts["relu:2"].units == (2,)
