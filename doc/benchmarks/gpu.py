@@ -659,7 +659,7 @@ def section_of(name, options, seconds):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with its workers
             process.wait()
-            reason = f"failed: stopped after {seconds:.0f} s"
+            reason = f"Stopped after {seconds:.0f} s; the rest was not measured."
         text = path.read_text() if path.exists() else ""
     return f"{text}\n{reason}\n" if reason else text
 
