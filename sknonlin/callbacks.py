@@ -24,7 +24,7 @@ from sknonlin._memorization.monitor import (
     halves_shape,
 )
 from sknonlin._memorization.trajectory import Trajectory
-from sknonlin._running.torch_settings import random_states_kept
+from sknonlin._running.torch_settings import random_state_kept
 from sknonlin._running.validation import Layers, RandomState, Ranks, warn_user
 
 __all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
@@ -260,7 +260,7 @@ def samples_of(net, dataset, index):
         If the net's iterator cannot hand them out, or not with one label each.
     """
     try:
-        with random_states_kept(), torch.random.fork_rng(devices=[]):
+        with random_state_kept:
             batches = list(
                 net.get_iterator(Subset(dataset, index.tolist()), training=False)
             )

@@ -136,6 +136,7 @@ class Pass:
             if self._exact(rank, X):
                 result[:, i] = self.accuracy
                 continue
+            self.capture.prove(self.samples, self.tape, name, self.layouts[name].restore(X))
             _, value = self._approximation(name, X, i)
             output = self.capture.replay(self.samples, self.tape, name, value).output
             result[:, i] = self._accuracy(output)
@@ -157,6 +158,8 @@ class Pass:
             if name not in tape.layers:  # the compressed network goes another way
                 return
             original = self.matrices[name]
+            restored = self.layouts[name].restore(original)
+            self.capture.prove(self.samples, self.tape, name, restored)
             X = original if j == 0 else self._matrices(tape, name)
             X, value = self._approximation(name, X, i)
             original, X = original.float(), X.float()

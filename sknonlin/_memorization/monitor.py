@@ -17,9 +17,8 @@ from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.forward_pass import Pass, PassSettings
 from sknonlin._network.adapters import Network, as_network
-from sknonlin._network.layers import N_LISTED, Capture, pass_samples
+from sknonlin._network.layers import N_LISTED, Capture, Trust, pass_samples
 from sknonlin._network.samples import check_labels
-from sknonlin._running.torch_settings import random_states_kept
 from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks, validated
 from sknonlin.curves import area_under_curve
 
@@ -150,6 +149,7 @@ class NonlinearityMonitor:
         self.scores_: list[float] = []
         self.layer_scores_: list[dict] = []
         self._before: tuple | None = None  # the measurement before
+        self._trust = Trust()
 
     def _auto_ranks(self):
         """One rank that has room for what classes share, and for little more."""
@@ -194,8 +194,7 @@ class NonlinearityMonitor:
             If a scikit-learn network has not been trained at all.
         """
         before, self._before = self._before, None
-        with random_states_kept():
-            layers, answers = self._measure(as_network(net))
+        layers, answers = self._measure(as_network(net))
         weakest = min(layers.values())
         score = weakest if before is None else compared(before, (weakest, answers))
         self.layer_scores_.append(layers)
@@ -206,7 +205,7 @@ class NonlinearityMonitor:
     def _measure(self, network):
         """Scores of every layer, averaged over the batches, and the samples' answers."""
         few = self._sample(network, list(range(N_LISTED)))
-        with Capture(network, self.layers, few, N_LISTED) as capture:
+        with Capture(network, self.layers, few, N_LISTED, trust=self._trust) as capture:
             self.layer_names_ = list(capture.listed)
             if network.codes(capture.output) is None:
                 raise ValueError(

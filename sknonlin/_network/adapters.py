@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from sknonlin._network.samples import as_arrays, batches_of, cast, dtype_name, moved, native
+from sknonlin._network.state import NetworkState
 from sknonlin._running.memory import release_pages
 from sknonlin._running.torch_settings import lock_of, random_state_kept
 from sknonlin._running.validation import positions
@@ -74,7 +75,11 @@ class Network:
         That of its weights, to which samples are cast.
     row_dtype : torch.dtype
         That of rows that are made of its activations: float32, or more where it has more.
+    threshold : float
+        Of an output of one column, above which it is the second class: 0 of logits.
     """
+
+    threshold = 0.0
 
     def __init__(self, module, classes=None):
         self.module = unwrapped(module)
@@ -102,14 +107,20 @@ class Network:
 
     @contextmanager
     def as_found(self):
-        """Leave torch's random state, and the modes of the modules, as they were."""
+        """Put the network in eval mode; all of it is afterwards as it was.
+
+        Yields
+        ------
+        state : NetworkState
+            Which has to know of writes to weights.
+        """
         with self.lock, random_state_kept:
-            modes = [(module, module.training) for module in self.module.modules()]
+            state = NetworkState(self.module)
             try:
-                yield
+                state.evaluate()
+                yield state
             finally:
-                for module, training in modes:
-                    module.training = training
+                state.restore()
 
     def of_classes(self, output):
         """Columns of an output, or of probabilities, that are those of classes."""
@@ -119,7 +130,7 @@ class Network:
         """Column of the predicted class for every row; None if there are no classes."""
         check_class_columns(output)
         if output.ndim == 1 or output.shape[1] == 1:
-            return (output.reshape(len(output)) > 0).long()
+            return (output.reshape(len(output)) > self.threshold).long()
         return self.of_classes(output).argmax(1)
 
     def probabilities(self, output):
@@ -189,7 +200,13 @@ class Network:
         RuntimeError
             If the module has something that torch does not copy.
         """
-        weights = {id(weight): weight for weight in self.module.parameters()}
+        # Weights that need no gradients: of others, autocast keeps casts for all threads.
+        weights = {
+            id(weight): weight
+            if type(weight) is not nn.Parameter
+            else nn.Parameter(weight.detach(), requires_grad=False)
+            for weight in self.module.parameters()
+        }
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module, weights)
         return twin

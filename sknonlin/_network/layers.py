@@ -8,13 +8,14 @@ call inside ``layer1.0``, and ``"layer1.0.relu:2"`` for the second such call in 
 import math
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from numbers import Real
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from sknonlin._network.adapters import first_run
-from sknonlin._network.axes import Axes
+from sknonlin._network.axes import Axes, is_dense
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import copy_of, moved
 from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
@@ -29,7 +30,14 @@ KINDS = {
     "hardtanh": "relu6",
     "threshold": "threshold",
 }
+SIGMOIDS = {"sigmoid", "hardsigmoid"}
+SAME_VALUES = {
+    *("view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "select", "slice", "t"),
+    *("transpose", "permute", "expand", "clone", "_to_copy", "detach", "alias", "clamp"),
+}
+N_RUNS_IF_RANDOM = 5  # few samples may get the same random numbers twice
 N_LISTED = 2  # samples that the layers are listed with
+TOLERANCE = 1e-3  # of outputs, a share of the largest: kernels may choose other orders
 
 
 def relu_kind(function, args, result):
@@ -51,6 +59,39 @@ def relu_kind(function, args, result):
     return KINDS[name]
 
 
+def draws(function):
+    """Whether an operation can draw random numbers."""
+    return torch.Tag.nondeterministic_seeded in function.tags
+
+
+@dataclass
+class Trust:
+    """What is known of how a network runs again.
+
+    Attributes
+    ----------
+    deterministic : bool
+        Whether it gave the same answers twice.
+    proven : set of str
+        Layers from which the rest of it gives the answers of a full pass.
+    whole : set of str
+        Layers for which it has to be run as a whole.
+    """
+
+    deterministic: bool = False
+    proven: set = field(default_factory=set)
+    whole: set = field(default_factory=set)
+
+
+def same_output(first, second):
+    """Whether two outputs agree, but for what the order of sums makes."""
+    if first.shape != second.shape:
+        return False
+    scale = torch.nan_to_num(first).abs().amax().item() if first.numel() else 0.0
+    atol = TOLERANCE * max(scale, 1e-6)
+    return torch.allclose(first, second.to(first), rtol=0, atol=atol, equal_nan=True)
+
+
 class Capture:
     """Access to the layers of one network, within a ``with`` block.
 
@@ -70,9 +111,12 @@ class Capture:
         How many they are.
     skip : container of str
         Names of ReLU calls to pass over.
+    trust : Trust, default=None
+        What earlier captures found out of this network.
     """
 
-    def __init__(self, network, layers, batch, n_samples, skip=()):
+    def __init__(self, network, layers, batch, n_samples, skip=(), trust=None):
+        self.trust = Trust() if trust is None else trust
         self.network = network
         self.layers = layers
         self.skip = skip
@@ -81,10 +125,11 @@ class Capture:
 
     def __enter__(self):
         with ExitStack() as stack:
-            stack.enter_context(self.network.as_found())
-            stack.enter_context(self._prepared())
+            self._state = stack.enter_context(self.network.as_found())
+            stack.enter_context(plain_operations())
             self._calls = stack.enter_context(module_calls(self.network.module))
             self._list()
+            self._check_deterministic()
             self._exit = stack.pop_all()
         return self
 
@@ -92,25 +137,6 @@ class Capture:
         leave, self._exit = self._exit, None  # whose contexts refer to this object
         self._calls.on_output((), None)  # nor may what was recorded outlive it
         return leave.__exit__(*exception)
-
-    @contextmanager
-    def _prepared(self):
-        module = self.network.module
-        buffers = [
-            (m._buffers, name, b, b.detach().clone())
-            for m in module.modules()
-            for name, b in m._buffers.items()
-            if b is not None
-        ]
-        try:
-            module.eval()
-            with plain_operations():
-                yield
-        finally:
-            for slots, name, buffer, before in buffers:
-                slots[name] = buffer  # a network may put another one in its place
-                if not torch.equal(buffer, before):
-                    buffer.data.copy_(before)
 
     # Names ------------------------------------------------------------------------
 
@@ -141,13 +167,16 @@ class Capture:
             if not chosen or name in chosen
         }
         self.output = tape.output
+        self._draws = any(draws(function) for function, _ in tape.calls)
+        if tape.shares:  # of the second class, and not logits
+            self.network.threshold = 0.5
 
     # Runs -------------------------------------------------------------------------
 
     def _run(self, batch, n_samples=None, resume=None, record=True):
         batch = copy_of(batch)
         finder = Finder(self._calls, self._wanted, resume, self.skip)
-        recorder = Recorder(finder, resume, record)
+        recorder = Recorder(finder, resume, record, self._state.before_write)
         if resume is None:
             finder.axes.start(batch, n_samples)
 
@@ -165,6 +194,7 @@ class Capture:
         self._calls.on_output(self._outputs, module_ended)
         tape = recorder.run(lambda: self.network.run(batch))
         tape.found = finder.found
+        tape.shares = is_dense(tape.output) and place_of(tape.output) in finder.shares
         return tape
 
     def record(self, batch, n_samples):
@@ -186,16 +216,68 @@ class Capture:
     def replay(self, batch, tape, name, value, *, record=False):
         """Run the rest of the network on a tape, from a layer that gives ``value``.
 
-        Returns a tape, with layers and activations if ``record``.
+        Returns a tape, with layers and activations if ``record``. Where the rest does other
+        operations than before, the network is run as a whole.
         """
         layer = tape.layers[name]
+        layer.resumable &= name not in self.trust.whole
+        resume = tape, layer, value
         try:
-            return self._run(batch, resume=(tape, layer, value), record=record)
+            return self._run(batch, resume=resume, record=record)
         except DivergedError:
             if not layer.resumable or tape.hidden_reads:
                 raise
-            layer.resumable = False
-            return self._run(batch, resume=(tape, layer, value), record=record)
+            self._distrust(layer)
+            return self._run(batch, resume=resume, record=record)
+
+    def prove(self, batch, tape, name, activation):
+        """See once that the rest of the network, on what it gave itself, gives the same.
+
+        Raises
+        ------
+        ValueError
+            If not even the whole network does.
+        """
+        layer = tape.layers[name]
+        if name in self.trust.proven or name in self.trust.whole or not layer.resumable:
+            return
+        resume = tape, layer, activation
+        try:
+            output = self._run(batch, resume=resume, record=False).output
+            proven = same_output(tape.output, output)
+        except (DivergedError, RuntimeError, IndexError, TypeError, ValueError):
+            proven = False  # whatever comes of memory that a network reads in secret
+        if proven:
+            self.trust.proven.add(name)
+            return
+        self._distrust(layer)
+        output = self._run(batch, resume=resume, record=False).output
+        if not same_output(tape.output, output):
+            raise ValueError(
+                f"With layer {name!r} as it is, the network gives other answers than "
+                "before on the same samples. It draws random numbers in eval mode, keeps a "
+                "state from pass to pass, or runs layers in threads of its own. Take that "
+                "out before you measure it, or leave the accuracies out (replay=False)."
+            )
+
+    def _distrust(self, layer):
+        self.trust.whole.add(layer.name)
+        layer.resumable = False
+
+    def _check_deterministic(self):
+        """Refuse a network whose answers change from pass to pass."""
+        if self.trust.deterministic:
+            return
+        runs = range(N_RUNS_IF_RANDOM if self._draws else 1)
+        again = (self._run(self.batch, record=False).output for _ in runs)
+        if not all(same_output(self.output, output) for output in again):
+            raise ValueError(
+                "The network gives other answers each time on the same samples, in eval "
+                "mode. It draws random numbers, as Monte-Carlo dropout does, or keeps a "
+                "state from pass to pass. Make it deterministic in eval mode: nothing that "
+                "is measured on it would mean anything."
+            )
+        self.trust.deterministic = True
 
 
 class NetworkLayers:
@@ -214,6 +296,7 @@ class NetworkLayers:
 
     def __init__(self, network, layers, X, n_samples):
         self.layers = layers
+        self.trust = Trust()
         self.n_listed = min(N_LISTED, n_samples)
         self.listed = next(network.batches(X, list(range(self.n_listed)), self.n_listed))
         self.replicas = Replicas(network, 1, self.captured)
@@ -228,7 +311,7 @@ class NetworkLayers:
         if not isinstance(layers, str):
             layers = [name for name in layers if name not in skip]
         listed = moved(self.listed, network.device)
-        return Capture(network, layers, listed, self.n_listed, skip)
+        return Capture(network, layers, listed, self.n_listed, skip, self.trust)
 
     @contextmanager
     def capture(self, skip=()):
@@ -327,6 +410,7 @@ class Finder:
         self.skip = skip
         self.found = []  # (name without number, position) of every ReLU call
         self.axes = Axes(place_of)  # of a whole pass
+        self.shares = set()  # places of what a sigmoid gave
         self.resumes = resume is not None
         if resume is not None and resume[1].resumable and not resume[0].hidden_reads:
             tape, target, _ = resume
@@ -337,6 +421,7 @@ class Finder:
         """Find the layer that an operation is, if it is wanted."""
         if not self.resumes:
             self.axes.note(function, args, kwargs, result)
+            self._note_shares(function, args, result)
         kind = relu_kind(function, args, result)
         if kind is None:
             return None
@@ -346,6 +431,16 @@ class Finder:
         if name in self.skip or (self.wanted is not None and name not in self.wanted):
             return None
         return Layer(name, position, tuple(result.shape), self.axes.of(result))
+
+    def _note_shares(self, function, args, result):
+        if not is_dense(result):
+            return
+        name = function.overloadpacket.__name__.rstrip("_")
+        given = bool(args) and is_dense(args[0]) and place_of(args[0]) in self.shares
+        if name in SIGMOIDS or (given and name in SAME_VALUES):
+            self.shares.add(place_of(result))
+        else:
+            self.shares.discard(place_of(result))
 
     def module_layer(self, name, output, origin):
         """Describe the output of a module as a layer; it was made at ``origin``."""

@@ -61,6 +61,7 @@ class Tape:
     replaced: dict = field(default_factory=dict)  # values that layers were given
     hidden_reads: bool = False
     output: object = None
+    shares: bool = False  # whether the output is what a sigmoid gave
 
     def kept_for(self, position, leaf, target):
         """Return the tensor that a call gave to whoever reads it after ``target``."""
@@ -137,14 +138,32 @@ class Origins:
 
 
 def describe(result):
-    """Describe what is needed to answer a call with an empty result of the same kind."""
+    """Describe what is needed to answer a call with a result of the same kind.
+
+    Dense floating-point tensors are told by their shapes. Numbers and masks are kept as
+    they are, because programs read them where no operation shows it; but not indices
+    beside values of the same shape, as those of pooling.
+    """
     leaves, structure = tree_flatten(result)
     return structure, [
-        (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
+        shown(leaf, leaves[0])
         if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided
         else leaf
         for leaf in leaves
     ]
+
+
+def shown(leaf, first):
+    """Tell of a dense tensor what is kept, given the first that the call gave."""
+    of_values = isinstance(first, torch.Tensor) and first.is_floating_point()
+    if leaf.is_floating_point() or (of_values and leaf.shape == first.shape):
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
+    return leaf.detach().clone()
+
+
+def shape_of(kept):
+    """Shape of what :func:`shown` kept of a tensor."""
+    return kept[0] if isinstance(kept, tuple) else getattr(kept, "shape", None)
 
 
 def like(value, tensor_shape, tensor_stride):
@@ -182,10 +201,13 @@ class Recorder(TorchDispatchMode):
         Run again what this tape has, from the layer on, which gives the tensor.
     record : bool
         False notes nothing but the output.
+    before_write : callable
+        Is told of the tensors that an operation is about to write to.
     """
 
-    def __init__(self, find_layer, resume=None, record=True):
+    def __init__(self, find_layer, resume=None, record=True, before_write=None):
         super().__init__()
+        self.before_write = before_write
         self.tape = Tape()
         self.find_layer = find_layer
         self.source, self.target, self.value = resume or (None, None, None)
@@ -210,7 +232,9 @@ class Recorder(TorchDispatchMode):
                 return result
         self.position += 1
         written = written_tensors(function, args, kwargs)
-        if self.skips and self.position <= self.target.position:
+        if written:
+            self.before_write(written)
+        if self.skips:
             self._check(function)
             if self.position < self.target.position:
                 return self._answer(written)
@@ -221,6 +245,8 @@ class Recorder(TorchDispatchMode):
             result = self._replace(written)
         else:
             result = function(*args, **kwargs)
+            if self.skips:
+                self._check_shapes(result)
         layer = self.find_layer(function, args, kwargs, result, self.position)
         if layer is not None:
             self.overwrite(layer, result)
@@ -258,6 +284,15 @@ class Recorder(TorchDispatchMode):
                 "same samples: its forward pass is not deterministic in eval mode."
             )
 
+    def _check_shapes(self, result):
+        recorded = self.source.calls[self.position][1][1]
+        for leaf, before in zip(tree_leaves(result), recorded, strict=False):
+            if isinstance(leaf, torch.Tensor) and shape_of(before) != leaf.shape:
+                raise DivergedError(
+                    f"The network made a tensor of shape {tuple(leaf.shape)} where it made "
+                    "another one before, on the same samples."
+                )
+
     def _answer(self, written):
         """Answer a call before the layer, without running it."""
         call = self.source.calls[self.position]
@@ -269,6 +304,8 @@ class Recorder(TorchDispatchMode):
         if written:
             if kept and kept[0] is not None:
                 written[0].data = kept[0]
+            elif leaves and isinstance(leaves[0], torch.Tensor):
+                written[0].data = leaves[0].clone()
             answers = written[: len(leaves)]
         else:
             answers = [
@@ -285,6 +322,8 @@ class Recorder(TorchDispatchMode):
 
     @staticmethod
     def _tensor(leaf):
+        if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
+            return leaf.clone()  # the network may write to it
         if not isinstance(leaf, tuple):
             return leaf
         shape, stride, dtype, device = leaf

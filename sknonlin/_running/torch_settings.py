@@ -63,15 +63,30 @@ def no_fast_path():
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def forked_random_state():
-    """Context that leaves torch's random states as they were."""
+@contextmanager
+def random_states_kept():
+    """Leave Python's and numpy's random states as they were; a dataset may draw."""
+    shared = check_random_state(None)  # numpy's own
+    python, numpy = random.getstate(), shared.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        shared.set_state(numpy)
+
+
+@contextmanager
+def forked_random_states():
+    """Leave Python's, numpy's and torch's random states as they were."""
     cuda = torch.cuda.is_initialized()
-    return torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else [])
+    devices = range(torch.cuda.device_count()) if cuda else []
+    with random_states_kept(), torch.random.fork_rng(devices):
+        yield
 
 
 operation_by_operation = ProcessWide(no_fast_path)
 uncompiled = ProcessWide(lambda: torch.compiler.set_stance("force_eager"))
-random_state_kept = ProcessWide(forked_random_state)
+random_state_kept = ProcessWide(forked_random_states)
 
 
 def lock_of(module):
@@ -152,19 +167,27 @@ def resolve_device(device, X=None):
 
 
 @contextmanager
-def random_states_kept():
-    """Leave Python's and numpy's random states as they were; a dataset may draw."""
-    shared = check_random_state(None)  # numpy's own
-    python, numpy = random.getstate(), shared.get_state()
+def no_cached_casts():
+    """Let autocast inside a network cast its weights anew each time, in this thread.
+
+    Threads share what it keeps of weights that need gradients, and empty it for each other.
+    """
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
     try:
         yield
     finally:
-        random.setstate(python)
-        shared.set_state(numpy)
+        torch.set_autocast_cache_enabled(before)
 
 
 @contextmanager
 def plain_operations():
     """Run networks operation by operation, exactly, and without drawing numbers."""
-    with random_state_kept, uncompiled, operation_by_operation, full_precision():
+    with (
+        random_state_kept,
+        uncompiled,
+        operation_by_operation,
+        full_precision(),
+        no_cached_casts(),
+    ):
         yield
