@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sknonlin._factorization.compressions import make_compression, rows_that_fit
@@ -129,10 +128,11 @@ def nmf_path(
     Raises
     ------
     ValueError
-        If ``X`` has negative, NaN or infinite entries, fewer than two axes or an empty
-        one; if ``ranks`` do not increase from at least 1; if the device is not there.
+        If ``X`` has negative, NaN, infinite, complex or masked entries, fewer than two
+        axes or an empty one; if ``ranks`` do not increase from at least 1; if the device
+        is not there.
     TypeError
-        If a rank is not an integer, or ``X`` not of real numbers.
+        If a rank is not an integer, or ``X`` holds no numbers.
 
     Notes
     -----
@@ -233,8 +233,6 @@ def nnls(X: Any, components: Any, *, device: Device = "auto") -> Any:
            [1. , 0. ]])
     """
     stack = MatrixStack(X, device)
-    if sparse.issparse(components):
-        components = components.toarray()
     cones = MatrixStack(components, stack.device, name="components")
     if cones.lead != stack.lead or cones.q != stack.q:
         raise ValueError(

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -34,7 +33,7 @@ from sknonlin._factorization.compressions import (
     rows_that_fit,
 )
 from sknonlin._matrices.dask import checked_array, is_dask_array, refuse_dask_frames
-from sknonlin._matrices.stack import working_dtypes
+from sknonlin._matrices.stack import as_numbers, working_dtypes
 from sknonlin._running.memory import limited
 from sknonlin._running.torch_settings import resolve_device
 from sknonlin._running.validation import (
@@ -44,11 +43,28 @@ from sknonlin._running.validation import (
     as_labels,
     auto_ranks,
     check_ranks,
+    check_real,
     positions,
     undone_on_error,
+    without_mask,
 )
 from sknonlin.curves import area_under_curve, area_weights
 from sknonlin.nmf import PATH_CONSTRAINTS
+
+
+def refuse_text(X):
+    """Refuse frames, lists and objects in which NumPy would find numbers unasked.
+
+    It reads them from texts, and drops the imaginary part of complex ones. Other objects
+    are converted, as scikit-learn does.
+    """
+    values = X if sparse.issparse(X) else np.asarray(X)
+    if sparse.issparse(X) or values.dtype.kind != "O":
+        check_real(values.dtype)
+        return
+    for value in values.flat:
+        if isinstance(value, str | bytes | complex | np.complexfloating):
+            check_real(np.asarray(value).dtype)
 
 
 def validate_activations(estimator, X, *, reset=False):
@@ -59,9 +75,12 @@ def validate_activations(estimator, X, *, reset=False):
     refuse_dask_frames(X)
     if isinstance(X, torch.Tensor) or is_dask_array(X):
         return validate_shape(estimator, X, reset=reset)
+    X = without_mask(X)
     # Numbers are converted in chunks where they are used.
     plain = isinstance(X, np.ndarray) or sparse.issparse(X)
     plain = plain and X.dtype.kind in "biuf"
+    if not plain:
+        refuse_text(X)
     return validate_data(
         estimator,
         X,
@@ -74,8 +93,7 @@ def validate_activations(estimator, X, *, reset=False):
 
 def validate_shape(estimator, X, *, reset):
     """Check the shape of a tensor or Dask array, as ``validate_data`` does of arrays."""
-    if is_dask_array(X):
-        X = checked_array(X)
+    X = checked_array(X) if is_dask_array(X) else as_numbers(X)
     if X.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got a {type(X).__name__} of shape {tuple(X.shape)} "
@@ -91,7 +109,7 @@ def validate_shape(estimator, X, *, reset):
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."
         )
-    return X.detach() if isinstance(X, torch.Tensor) else X
+    return X
 
 
 def encode_classes(estimator, X, y, classes=None):
@@ -101,9 +119,7 @@ def encode_classes(estimator, X, y, classes=None):
             f"by_class=True: {type(estimator).__name__} requires y to be passed, but "
             "the target y is None."
         )
-    y = y.cpu().numpy() if isinstance(y, torch.Tensor) else y
-    y = y.compute() if hasattr(y, "__dask_graph__") else y
-    y = as_labels(check_array(y, ensure_2d=False, dtype=None, input_name="y"))
+    y = as_labels(y.compute() if hasattr(y, "__dask_graph__") else y)
     check_consistent_length(X, y)
     if classes is None:
         check_classification_targets(y)
@@ -403,16 +419,14 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If ``rank`` is not one of ``ranks_``.
+            If ``rank`` is not one of ``ranks_``, or is several of them.
         """
         check_is_fitted(self)
-        position = np.flatnonzero(self.ranks_ == rank)
-        if len(position) == 0:
-            raise ValueError(
-                f"rank={rank!r} was not fitted; choose one of {self.ranks_.tolist()}."
-            )
+        known = self.ranks_.tolist()
+        if np.ndim(rank) or rank not in known:
+            raise ValueError(f"rank={rank!r} was not fitted; choose one of {known}.")
         X = validate_activations(self, X)
-        task = self._row_task(RowApproximations, position=position[0])
+        task = self._row_task(RowApproximations, position=known.index(rank))
         return self._map_rows(task, X, self._given_codes(X, y))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray:

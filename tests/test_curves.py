@@ -30,3 +30,20 @@ def test_single_rank_is_its_own_area():
 
 def test_one_curve_gives_a_float():
     assert isinstance(area_under_curve([1, 2], np.array([1.0, 0.0])), float)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "values", "message"),
+    [
+        ([1, 1], [1.0, 0.5], r"ranks must increase without repeats, got \[1.0, 1.0\]"),
+        ([1, 4, 2], [1.0, 0.5, 0.2], "ranks must increase"),
+        ([1, np.nan], [1.0, 0.5], "ranks must increase"),
+        ([], [], "ranks must be a list of at least 1 rank"),
+        (3, [1.0], "ranks must be a list of at least 1 rank"),
+        ([1, 2], [1.0], r"values has shape \(1,\), but there are 2 ranks"),
+        ([1], 1.0, r"values has shape \(\), but there are 1 ranks"),
+    ],
+)
+def test_what_has_no_area_says_why(ranks, values, message):
+    with pytest.raises(ValueError, match=message):
+        area_under_curve(ranks, values)

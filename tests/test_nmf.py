@@ -362,17 +362,6 @@ def test_missing_device_says_so(activations, device):
         nmf_path(activations, [1], device=device)
 
 
-@pytest.mark.parametrize("X", [np.ones((2, 2)) * 1j, torch.ones(2, 2) * 1j])
-def test_complex_numbers_are_refused(X):
-    with pytest.raises(TypeError, match="real numbers"):
-        nmf_path(X, [1])
-
-
-def test_sparse_tensors_are_refused():
-    with pytest.raises(TypeError, match="to_dense"):
-        nmf_path(torch.eye(3).to_sparse(), [1])
-
-
 def test_progress_bar_is_asked_for(activations, capfd):
     nmf_path(activations, RANKS, verbose=1)
     assert "NMF path" in capfd.readouterr().err

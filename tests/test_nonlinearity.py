@@ -247,6 +247,13 @@ def test_unknown_classes_and_ranks_list_the_known(labelled):
         scorer.reconstruct(X, 3)
 
 
+@pytest.mark.parametrize("rank", [[1, 2], [2], np.array([1, 2]), "2", None])
+def test_rows_are_reconstructed_at_one_rank(activations, rank):
+    scorer = ActivationNonlinearity(RANKS).fit(activations)
+    with pytest.raises(ValueError, match=r"was not fitted; choose one of \[1, 2, 4, 8\]"):
+        scorer.reconstruct(activations, rank)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -13,6 +13,7 @@ from sklearn import get_config
 from sknonlin._matrices.stack import MatrixStack, check_device_dtype, working_dtypes
 from sknonlin._running.memory import limited
 from sknonlin._running.torch_settings import full_precision, resolve_device
+from sknonlin._running.validation import check_real
 
 MERGED = 8  # results that one task joins
 
@@ -29,8 +30,11 @@ def checked_array(X, name="X"):
     Raises
     ------
     ValueError
-        If the number of rows is not known, or 0.
+        If the number of rows is not known, or 0, or the numbers are complex.
+    TypeError
+        If there are no numbers in it.
     """
+    check_real(X.dtype, name)
     if np.isnan(X.shape).any():
         raise ValueError(
             f"{name} is a Dask array of unknown chunk sizes {X.chunks}. Call "

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from sknonlin._running import memory
 from sknonlin._running.torch_settings import resolve_device
+from sknonlin._running.validation import check_real, dense_tensor, without_mask
 
 REMEDIES = {
     "negative": (
@@ -51,22 +52,29 @@ def working_dtypes(X, float16=torch.float32):
             return X.dtype, X.dtype
         if X.dtype.is_floating_point:
             return torch.float32, X.dtype
-        kind_ok = not X.dtype.is_complex
-        returned = torch.float64
-    else:
-        native = X.dtype.newbyteorder("=")
-        if native == np.float64:
-            return torch.float64, native
-        if native == np.float32 or (native == np.float16 and float16 == torch.float32):
-            return torch.float32, native
-        kind_ok = X.dtype.kind in "biuf"
-        returned = np.dtype(np.float64)
-    if not kind_ok:
-        raise TypeError(
-            f"X must hold real numbers, got dtype {X.dtype}. Convert it with "
-            "X.astype(float) or X.float()."
-        )
-    return torch.float64, returned
+        return torch.float64, torch.float64
+    native = X.dtype.newbyteorder("=")
+    if native == np.float32 or (native == np.float16 and float16 == torch.float32):
+        return torch.float32, native
+    return torch.float64, np.dtype(np.float64)
+
+
+def as_numbers(X, name="X"):
+    """Array of any kind as a dense tensor, an array or a CSR matrix of real numbers.
+
+    Raises
+    ------
+    TypeError
+        If it holds something else, or has no values.
+    ValueError
+        If its numbers are complex, or some of them are masked.
+    """
+    if isinstance(X, torch.Tensor):
+        X = dense_tensor(X, name)
+    elif not sparse.issparse(X):
+        X = np.asarray(without_mask(X, name))
+    check_real(X.dtype, name)
+    return X.tocsr() if sparse.issparse(X) else X
 
 
 class NotFiniteError(ValueError):
@@ -146,17 +154,7 @@ class MatrixStack:
     def __init__(
         self, X, device="auto", name="X", *, index=None, float16=torch.float32, verbose=0
     ):
-        if sparse.issparse(X):
-            X = X.tocsr()
-        elif isinstance(X, torch.Tensor):
-            X = X.detach()
-            if X.layout != torch.strided:
-                raise TypeError(
-                    f"{name} is a torch tensor of layout {X.layout}; pass a dense "
-                    f"tensor ({name}.to_dense()) or a scipy.sparse matrix."
-                )
-        else:
-            X = np.asarray(X)
+        X = as_numbers(X, name)
         if X.ndim < 2:
             raise ValueError(
                 f"Expected 2D array or a stack of them, got {name} of shape "
