@@ -51,7 +51,7 @@ from torch import nn
 
 from sknonlin import MemorizationDetector
 from sknonlin._memorization.activation_rows import sample_keys
-from sknonlin._memorization.sample_cones import labelled
+from sknonlin._memorization.known_samples import labelled
 from sknonlin._memorization.trajectory import Trajectory
 from sknonlin.datasets import make_noisy_labels
 

@@ -179,36 +179,6 @@ def learn_folds(learner, A, chosen):
     return learner(A, chosen)
 
 
-class Folds:
-    """Which fold's cones a sample is scored by: those learned without it.
-
-    The samples of every class are dealt to the folds, equal ones to the same; they are
-    known again by their key and label. New samples go to any.
-
-    Parameters
-    ----------
-    keys, codes : ndarray of int of shape (n_samples,)
-    """
-
-    def __init__(self, keys, codes):
-        self._known, first = np.unique(labelled(keys, codes), return_index=True)
-        order = np.argsort(codes[first], kind="stable")  # keys are as good as random
-        self._folds = np.empty(len(order), np.int64)
-        self._folds[order] = np.arange(len(order)) % N_FOLDS
-
-    def of(self, keys, codes):
-        """Fold of each sample."""
-        names = labelled(keys, codes)
-        place = np.searchsorted(self._known, names).clip(max=len(self._known) - 1)
-        known = self._known[place] == names
-        return np.where(known, self._folds[place], names % N_FOLDS)
-
-
-def labelled(keys, codes):
-    """Join keys and labels to one number."""
-    return keys + (codes + 1) * np.int64(0x9E3779B97F4A7C1)
-
-
 def learn_cones(workers, learner, rows):
     """Learn the cones of all layers, in folds.
 

@@ -14,6 +14,7 @@ from scipy.special import expit, logit
 from sknonlin._matrices.products import unit_rows
 from sknonlin._memorization.activation_rows import RowStore, SampleFeatures, SampleStream
 from sknonlin._memorization.inputs import COUNTS, is_counts, is_input
+from sknonlin._memorization.known_samples import KnownSamples, deal, labelled
 from sknonlin._memorization.label_noise import (
     LabelNoise,
     LayerEvidence,
@@ -30,10 +31,9 @@ from sknonlin._memorization.label_readers import (
     affordable_landmarks,
 )
 from sknonlin._memorization.sample_cones import (
+    N_FOLDS,
     FoldLearner,
-    Folds,
     contrast,
-    labelled,
     learn_cones,
 )
 from sknonlin._running import memory
@@ -207,17 +207,19 @@ class SampleScorer:
         scores : ndarray of shape (n_samples_drawn,)
             Of the samples that were learned from.
         """
-        self.n_classes = n_classes
+        self.present = np.unique(codes)
+        # All classes without samples are one, whatever their number.
+        self.n_classes = len(self.present) + (len(self.present) < n_classes)
         self._trajectory = trajectory
         self.n_landmarks = affordable_landmarks()  # whatever the number of workers
         self.features = SampleFeatures(
             self.layers,
-            n_classes,
+            self.n_classes,
             network.row_dtype,
             nonnegative=self.compression.nonnegative,
         )
         index = self._draw(codes)
-        counts = np.bincount(codes, minlength=n_classes)
+        counts = np.bincount(self._own(codes), minlength=self.n_classes)
         codes = codes[index]
         with Workers(n_jobs, verbose) as workers:
             stream = SampleStream(workers, network, X, self.features, len(index))
@@ -230,16 +232,23 @@ class SampleScorer:
                 ):
                     store.put(place, rows)
                     keys[place], doubts[place] = own
+                self.known = KnownSamples(labelled(keys, codes))
                 with memory.within("cones", "learning"):
-                    scores = self._learn(workers, store.rows, codes, keys, doubts, counts)
+                    scores = self._learn(
+                        workers, store.rows, self._own(codes), doubts, counts
+                    )
         del self._trajectory
         return scores
 
-    def _learn(self, workers, rows, codes, keys, doubts, counts):
+    def _own(self, codes):
+        """Codes among the classes that have samples; all others are one more."""
+        place = np.searchsorted(self.present, codes).clip(max=len(self.present) - 1)
+        return np.where(self.present[place] == codes, place, len(self.present))
+
+    def _learn(self, workers, rows, codes, doubts, counts):
         """Learn from rows by layer; return the samples' scores."""
-        self._folds = Folds(keys, codes)
-        self._known, first = np.unique(labelled(keys, codes), return_index=True)
-        known = np.searchsorted(self._known, labelled(keys, codes))
+        first, place = self.known.first, self.known.place
+        self.folds = deal(codes[first], N_FOLDS, self.random_state)
         answers = self._learn_readers(workers, rows, codes[first], first)
         drawn = np.bincount(codes[first], minlength=len(counts))
         importance = counts[codes[first]] / drawn[codes[first]] / counts.sum()
@@ -247,8 +256,8 @@ class SampleScorer:
         if len(answers):
             noise = LabelNoise()
             wrong, _ = noise.fit(np.stack(answers), codes[first], self.random_state)
-            keep = kept(wrong, codes[first])[known]
-        areas = self._learn_cones(workers, rows, codes, keys, keep)
+            keep = kept(wrong, codes[first])[place]
+        areas = self._learn_cones(workers, rows, codes, keep)
         if not self.parts:  # nothing goes in that could be read: the first layer has to do
             self.parts = {name: InputPart(name, None, False) for name in [*self.cones][:1]}
         for name, part in self._parts_with_cones():
@@ -265,11 +274,11 @@ class SampleScorer:
             1,
         )
         if self._trajectory is not None:
-            self.told = self._trajectory.mean_losses(self._known)
+            self.told = self._trajectory.mean_losses(self.known.names)
         every = np.arange(len(first))
         columns = self._columns(contrasts, every)
         doubts = self._doubts(doubts[first], every)
-        return self._weigh(columns, doubts, codes[first], importance)[known]
+        return self._weigh(columns, doubts, codes[first], importance)[place]
 
     def _columns(self, contrasts, place):
         """Contrasts, and what the training told of the samples at a place, or else -1."""
@@ -345,7 +354,7 @@ class SampleScorer:
             answers.append(own)
         return answers
 
-    def _learn_cones(self, workers, rows, codes, keys, keep):
+    def _learn_cones(self, workers, rows, codes, keep):
         """Learn the cones of the layers, and of the input where it is numbers."""
         learner = FoldLearner(
             self.compression,
@@ -354,7 +363,7 @@ class SampleScorer:
             self.ranks,
             self.n_classes,
             codes,
-            self._folds.of(keys, codes),
+            self.folds[self.known.place],
             keep,
         )
         units = {}
@@ -409,11 +418,10 @@ class SampleScorer:
 
     def score_block(self, block):
         """Score the samples of a block."""
-        codes = block.codes
-        names = labelled(block.keys, codes)
-        place = np.searchsorted(self._known, names).clip(max=len(self._known) - 1)
-        known = self._known[place] == names
-        areas = self._areas(block, codes)
+        place = self.known.of(labelled(block.keys, block.codes))
+        known = place >= 0
+        codes = self._own(block.codes)
+        areas = self._areas(block, place)
         answers = np.empty((len(self.answers), len(codes), self.n_classes), np.float32)
         answers[:, known] = self.answers[:, place[known]]
         new = np.flatnonzero(~known)
@@ -426,28 +434,30 @@ class SampleScorer:
                 contrasts[:, i] = contrast(areas[name], own).numpy()
         wrong, right = self.noise.wrong(answers, codes)
         odds = log_odds(wrong, right)
-        place = np.where(known, place, -1)
         columns = self._columns(contrasts, place)
         doubts = self._doubts(block.doubts, place)
-        classes = self.noise.classes(answers)
+        classes = self.noise.classes(answers)[:, : len(self.present)]
         return SampleScores(
             contrasts,
             np.column_stack([odds, self.evidence.added(columns)]),
             doubted(self.evidence(odds, columns), doubts),
-            classes.argmax(1),
+            self.present[classes.argmax(1)],
             classes.max(1),
         )
 
-    def _areas(self, block, codes):
-        """Areas of samples to the cones of every layer that they reach, by layer."""
-        folds = self._folds.of(block.keys, codes)
+    def _areas(self, block, place):
+        """Areas of samples to the cones of every layer that they reach, by layer.
+
+        Known samples have those of the fold without them, and others of the first.
+        """
+        folds = np.where(place < 0, 0, self.folds[place])
         found = {}
         for name, cones in self.cones.items():
             if name not in block.rows:  # which no sample of the block reaches
                 continue
             A = block.rows[name]
             A = self.parts[name].cone_rows(A) if name in self.parts else unit_rows(A)[0]
-            found[name] = torch.zeros(len(codes), self.n_classes, dtype=A.dtype)
+            found[name] = torch.zeros(len(place), self.n_classes, dtype=A.dtype)
 
             def use(place, areas, found=found[name]):
                 found[place.cpu()] = areas.cpu()

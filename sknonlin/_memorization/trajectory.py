@@ -6,7 +6,7 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Callback
 
 from sknonlin._memorization.activation_rows import sample_keys
-from sknonlin._memorization.sample_cones import labelled
+from sknonlin._memorization.known_samples import labelled
 from sknonlin._network.adapters import first_tensor, probabilities_of
 
 NAME = "sknonlin_trajectory"

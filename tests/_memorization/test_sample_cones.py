@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from sknonlin._factorization.compressions import make_compression
-from sknonlin._memorization.sample_cones import FoldLearner, Folds, contrast, learn_cones
+from sknonlin._memorization.known_samples import deal
+from sknonlin._memorization.sample_cones import FoldLearner, contrast, learn_cones
 from sknonlin._running.parallel import Workers
 from tests.conftest import first_digits
 
@@ -18,7 +19,7 @@ def test_contrast_of_known_areas():
 def learned(keep, n_jobs=1):
     X, y = first_digits(200)
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
-    folds = Folds(np.arange(200), y).of(np.arange(200), y)
+    folds = deal(y, 3, 0)
     compression = make_compression("nmf", random_state=0)
     learner = FoldLearner(compression, "cpu", 0, [1, 4], 10, y, folds, keep)
     with Workers(n_jobs) as workers:

@@ -1,5 +1,7 @@
 """Which samples were memorized: scores, thresholds and reports."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,48 @@ def test_new_samples(memorized, digits):
     np.testing.assert_array_equal(
         memorized.score_samples(X), memorized.score_samples(X, predicted)
     )
+
+
+def test_rounding_of_the_input_changes_next_to_nothing(digits, given):
+    X, _ = digits
+    net = seeded(skorch_net(max_epochs=30).fit, X, given)
+    first, second, other = (
+        MemorizationDetector(FrozenEstimator(net), random_state=seed)
+        .fit(X * scale, given)
+        .score_samples(X * scale, given)
+        for seed, scale in ((0, 1), (0, np.float32(1 + 1e-6)), (1, 1))
+    )
+    np.testing.assert_allclose(second, first, atol=0.05)
+    assert np.abs(other - first).max() > 0.05  # folds and forests are drawn by the seed
+
+
+class Wide(nn.Module):
+    """A network with many more outputs than there are classes."""
+
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.hidden, self.last = nn.Linear(64, 32), nn.Linear(32, n_outputs)
+
+    def forward(self, x):
+        return self.last(self.hidden(x).relu())
+
+
+@pytest.mark.filterwarnings("ignore:The network fits")
+def test_outputs_without_samples_cost_next_to_nothing(digits):
+    X, y = digits
+    chosen = y < 3
+    X, y = X[chosen], y[chosen] * 7000 + 11
+    nets = [
+        FrozenEstimator(seeded(net_of(seeded(Wide, n)).initialize))
+        for n in (14_012, 30_000)
+    ]
+    small, large = (MemorizationDetector(net, random_state=0).fit(X, y) for net in nets)
+    assert [len(found.classes_) for found in (small, large)] == [14_012, 30_000]
+    assert len(pickle.dumps(large._scorer)) < 1.1 * len(pickle.dumps(small._scorer))
+    report = large.label_report(X, y)
+    assert set(report["suggested"]) <= {11, 7011, 14_011}
+    scores = large.score_samples(X[:5], y[:5] - 1)  # labels that no sample has
+    assert (scores > large.score_samples(X[:5], y[:5])).all()
 
 
 def test_named_layers_count_beside_the_input(digits, given):
