@@ -2,12 +2,16 @@
 
 import gzip
 import io
+import math
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 import tempfile
 import wave
+import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
 from typing import Any
@@ -20,11 +24,16 @@ from scipy.stats import entropy, truncnorm
 from sklearn.datasets import fetch_openml, get_data_home
 from sklearn.datasets import load_digits as load_digits_of_sklearn
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.utils import Bunch, check_array, check_random_state, column_or_1d
+from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length
 
-from sknonlin._running.validation import RandomState, validated
+from sknonlin._running.validation import (
+    RandomState,
+    as_labels,
+    validated,
+    warn_user,
+)
 
 PROGRAM = "espeak-ng"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -42,11 +51,24 @@ PITCHES = (10, 90)  # espeak-ng's scale goes from 0 to 99
 RATE = 8000  # samples a second
 LENGTH = RATE  # a second
 QUIET = 0.02  # of the loudest sample; what is below it at both ends is cut off
+RATES = (RATE // 2, 24 * RATE)  # samples a second that espeak-ng may speak at
+SHOWN = 60  # bytes of what it gives instead of a sound
+#: What NumPy raises for files that are damaged or of another kind.
+NOT_READ = (ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError)
+NOT_READ += (zipfile.BadZipFile, zlib.error)
 NOISE_KINDS = ("uniform", "flip", "pairwise", "class", "feature", "boundary")
 LEAST_UNSURE = 0.01  # so that samples far from the boundary change, too
 LOUDEST = 2**15 - 1  # sounds are kept as 16-bit integers
 __all__ = ["load_digits", "load_fashion_mnist", "make_noisy_labels", "make_spoken_digits"]
 FASHION_MNIST_FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
+IMAGES, LABELS = 2051, 2049  # the numbers that their files begin with
+IDX_KINDS = {IMAGES: "images", LABELS: "labels"}
+IMAGE_SHAPE = (28, 28)
+MOST_IMAGES = 10**6  # in a file; Fashion-MNIST has 60,000
+REMEDY = (
+    "Put the four files of Fashion-MNIST there as they are published (Debian's package "
+    "dataset-fashion-mnist has them), or name another folder as data_home."
+)
 FASHION_MNIST_NAMES = (
     "T-shirt/top",
     "Trouser",
@@ -61,13 +83,45 @@ FASHION_MNIST_NAMES = (
 )
 
 
+def sound_of(wave_file):
+    """Read what espeak-ng says; return it as floats, and their rate.
+
+    Raises
+    ------
+    ValueError
+        If it is not a sound, or silence.
+    """
+    try:
+        with wave.open(io.BytesIO(wave_file)) as file:
+            # Its header does not know its length.
+            frames = np.frombuffer(file.readframes(len(wave_file)), "<i2")
+            mono, rate = file.getnchannels() == 1, file.getframerate()
+            mono = mono and file.getsampwidth() == 2
+    except (EOFError, wave.Error, struct.error) as error:
+        raise ValueError(str(error)) from error
+    if not mono or not RATES[0] <= rate <= RATES[1]:
+        raise ValueError("not one channel of 16 bits at a usual rate")
+    if not frames.any():
+        raise ValueError("silence")
+    return frames.astype(float), rate
+
+
 def speak(word, voice, speed, pitch):
     """Synthesize a word; return it as floats, and their rate."""
     command = [PROGRAM, "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", word]
-    sound = subprocess.run(command, check=True, capture_output=True).stdout
-    with wave.open(io.BytesIO(sound)) as file:  # its header does not know its length
-        frames = np.frombuffer(file.readframes(len(sound)), "<i2")
-        return frames.astype(float), file.getframerate()
+    said = subprocess.run(command, check=False, capture_output=True)
+    try:
+        if said.returncode:
+            raise ValueError(f"exit status {said.returncode}")
+        return sound_of(said.stdout)
+    except ValueError as error:
+        raise RuntimeError(
+            f"{PROGRAM} gave no sound for {word!r} ({error}): {len(said.stdout)} bytes, "
+            f"{said.stdout[:SHOWN]!r}, and the message "
+            f"{said.stderr[:SHOWN].decode(errors='replace').strip()!r}. Try "
+            f"'{' '.join(command[:-2])} {word}' in a terminal, and install {PROGRAM} with "
+            "its voices again if it stays silent."
+        ) from error
 
 
 def fit_into_a_second(sound, rate):
@@ -83,40 +137,79 @@ def fit_into_a_second(sound, rate):
     return np.round(sound * (LOUDEST / np.abs(sound).max())).astype(np.int16)
 
 
-def synthesize(n_samples, seed):
-    """Draw what is said and how, and let espeak-ng say it; a dict of arrays."""
-    if shutil.which(PROGRAM) is None:
-        raise OSError(
-            f"{PROGRAM} is not installed, which speaks the digits. Install it from your "
-            "distribution (on Debian and Ubuntu: apt-get install espeak-ng)."
-        )
+def draw_speech(n_samples, seed):
+    """Draw what is said, and how; a dict of arrays."""
     rng = check_random_state(seed)
     target = rng.permutation(np.arange(n_samples) % len(WORDS))
     accents = rng.choice(ACCENTS, n_samples)
     timbres = rng.choice(TIMBRES, n_samples)
     voices = np.array([f"{a}+{t}" for a, t in zip(accents, timbres, strict=True)])
-    speeds = rng.randint(SPEEDS[0], SPEEDS[1] + 1, n_samples)
-    pitches = rng.randint(PITCHES[0], PITCHES[1] + 1, n_samples)
+    return {
+        "target": target.astype(np.int64),
+        "voices": voices,
+        "speeds": rng.randint(SPEEDS[0], SPEEDS[1] + 1, n_samples),
+        "pitches": rng.randint(PITCHES[0], PITCHES[1] + 1, n_samples),
+    }
+
+
+def synthesize(target, voices, speeds, pitches):
+    """Let espeak-ng say the digits; 16-bit integers (n_samples, 8000)."""
+    if shutil.which(PROGRAM) is None:
+        raise OSError(
+            f"{PROGRAM} is not installed, which speaks the digits. Install it from your "
+            "distribution (on Debian and Ubuntu: apt-get install espeak-ng)."
+        )
 
     def sample(digit, *manner):
         return fit_into_a_second(*speak(WORDS[digit], *manner))
 
     with ThreadPoolExecutor() as pool:
-        sounds = np.stack(list(pool.map(sample, target, voices, speeds, pitches)))
-    return {
-        "sounds": sounds,
-        "target": target.astype(np.int64),
-        "voices": voices,
-        "speeds": speeds,
-        "pitches": pitches,
-    }
+        return np.stack(list(pool.map(sample, target, voices, speeds, pitches)))
 
 
 def save(path, arrays):
-    """Write a file that is either whole or not there."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(file.name, path)
+    """Write a file that is either whole or not there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing is left of it.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
+    try:
+        with open(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(name, path)
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, OSError):
+            raise OSError(
+                error.errno,
+                f"The sounds cannot be kept in {path} ({error.strerror}). Make room there, "
+                "or name another folder as data_home.",
+            ) from error
+        raise
+
+
+def kept_sounds(path, speech):
+    """Sounds in a file, if they are those of what is said, and how.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or holds something else.
+    """
+    try:
+        with open(path, "rb") as content, np.load(content) as file:
+            for name, expected in speech.items():
+                if not np.array_equal(file[name], expected):
+                    raise ValueError(f"other {name} than are asked for")
+            sounds = file["sounds"]
+    except NOT_READ as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    if sounds.dtype != np.int16 or sounds.shape != (len(speech["target"]), LENGTH):
+        raise ValueError(f"sounds of shape {sounds.shape} and dtype {sounds.dtype}")
+    return sounds
 
 
 @validated(
@@ -148,7 +241,8 @@ def make_spoken_digits(
         Seeds the voices, speeds, pitches and the order.
     data_home : str or path, default=None
         Folder that the sounds are kept in; None is scikit-learn's, see
-        :func:`~sklearn.datasets.get_data_home`. Sounds that are there are not made again.
+        :func:`~sklearn.datasets.get_data_home`. Sounds that are there are not made again,
+        unless their file is damaged or holds others, of which a warning tells.
     return_X_y : bool, default=False
         Whether to return ``(data, target)`` instead of a bunch.
 
@@ -163,7 +257,10 @@ def make_spoken_digits(
     Raises
     ------
     OSError
-        If the sounds are not there, and espeak-ng is not installed.
+        If the sounds are not there, and espeak-ng is not installed; if they cannot be
+        kept.
+    RuntimeError
+        If espeak-ng gives no sound.
 
     Notes
     -----
@@ -179,16 +276,22 @@ def make_spoken_digits(
     """
     name = f"sknonlin_spoken_digits_{n_samples}_{random_state}.npz"
     path = pathlib.Path(get_data_home(data_home)) / name
-    if not path.exists():
-        save(path, synthesize(n_samples, random_state))
-    with np.load(path) as file:
-        arrays = dict(file)
-    data = arrays.pop("sounds").astype(np.float32) / LOUDEST
+    speech = draw_speech(n_samples, random_state)
+    sounds = None
+    if path.exists():
+        try:
+            sounds = kept_sounds(path, speech)
+        except ValueError as error:
+            warn_user(f"{path} is not what was kept there ({error}). It is made again.")
+    if sounds is None:
+        sounds = synthesize(**speech)
+        save(path, {"sounds": sounds, **speech})
+    data = sounds.astype(np.float32) / LOUDEST
     if return_X_y:
-        return data, arrays["target"]
+        return data, speech["target"]
     return Bunch(
         data=data,
-        **arrays,
+        **speech,
         target_names=np.array(WORDS),
         rate=RATE,
         DESCR="The words from zero to nine, synthesized with espeak-ng: a second at 8 kHz",
@@ -241,17 +344,80 @@ def load_digits(*, return_X_y: bool = False) -> Any:
     )
 
 
-def _read_idx(path, offset):
-    with gzip.open(path) as file:
-        return np.frombuffer(file.read(), np.uint8, offset=offset)
+def _read_items(file, magic, shape, count):
+    """Read the items of an idx file, see :func:`_read_idx`; say what is wrong with it."""
+    size = 4 * (2 + len(shape))
+    header = file.read(size)
+    if len(header) < size:
+        raise ValueError(f"it has {len(header)} bytes, less than its header of {size}")
+    found, n_items, *sides = np.frombuffer(header, ">u4").tolist()
+    if found != magic:
+        is_of = f"one of {IDX_KINDS[found]}" if found in IDX_KINDS else "damaged"
+        raise ValueError(
+            f"it begins with the number {found} and is {is_of}, but a file of "
+            f"{IDX_KINDS[magic]} begins with {magic}"
+        )
+    if tuple(sides) != shape:
+        raise ValueError(f"its images have {sides} pixels, not {list(shape)}")
+    if count is not None and n_items != count:
+        raise ValueError(f"it announces {n_items} images, but there are {count} labels")
+    if not 1 <= n_items <= MOST_IMAGES:
+        raise ValueError(f"it announces {n_items} {IDX_KINDS[magic]}")
+    expected = n_items * math.prod(shape)
+    items = file.read(expected)
+    if len(items) < expected or file.read(1):
+        than = "less" if len(items) < expected else "more"
+        raise ValueError(f"it holds {than} than the {expected} bytes that it announces")
+    return np.frombuffer(items, np.uint8).reshape(n_items, *shape)
+
+
+def _read_idx(path, magic, shape=(), count=None):
+    """Read a file of images or labels: no more of it than it should hold.
+
+    Parameters
+    ----------
+    path : path
+    magic : int
+        The number that a file of its kind begins with.
+    shape : tuple of int
+        Shape of an item.
+    count : int, default=None
+        How many there should be.
+
+    Returns
+    -------
+    items : ndarray of uint8 of shape (n_items, *shape)
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    OSError
+        If it is not there, or cannot be read.
+    """
+    try:
+        with gzip.open(path) as file:
+            items = _read_items(file, magic, shape, count)
+        if not shape and items.max() >= len(FASHION_MNIST_NAMES):
+            raise ValueError(f"it has the label {items.max()}, above 9")
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is not that file of Fashion-MNIST: {error}. {REMEDY}"
+        ) from error
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{path} cannot be read ({error.strerror}). {REMEDY}"
+        ) from error
+    return items
 
 
 def _fashion_mnist_files(folder, subset):
     """Read one of the two parts from the files that everybody mirrors."""
     prefix = "train" if subset == "train" else "t10k"
-    images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", 16)
-    target = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", 8)
-    return images.reshape(-1, 28, 28), target
+    target = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", LABELS)
+    name = f"{prefix}-images-idx3-ubyte.gz"
+    images = _read_idx(folder / name, IMAGES, IMAGE_SHAPE, len(target))
+    return images, target
 
 
 def _fashion_mnist_openml(subset):
@@ -266,6 +432,11 @@ def _fashion_mnist_openml(subset):
             "OpenML. Install Debian's package dataset-fashion-mnist, or name the folder of "
             "its four files as data_home."
         ) from error
+    if data.shape != (70_000, 784):
+        raise ValueError(
+            f"OpenML gave a table of shape {data.shape} as Fashion-MNIST, not "
+            f"(70000, 784). Empty its folder in {get_data_home()}, and try again."
+        )
     part = slice(60_000) if subset == "train" else slice(60_000, None)
     return data[part].reshape(-1, 28, 28), target[part]
 
@@ -307,7 +478,10 @@ def load_fashion_mnist(
     Raises
     ------
     OSError
-        If the files are not there, and cannot be downloaded.
+        If the files are not there, and cannot be downloaded, or cannot be read.
+    ValueError
+        If a file is damaged, or not that of the data set; no more of it is unpacked than
+        it should hold.
 
     References
     ----------
@@ -444,7 +618,8 @@ def make_noisy_labels(
     Raises
     ------
     ValueError
-        If there is only one class, X or transition is missing or does not fit.
+        If labels are missing, there is only one class or several labels for a sample, or
+        X or transition is missing or does not fit.
 
     References
     ----------
@@ -466,7 +641,7 @@ def make_noisy_labels(
     >>> int((y_noisy != y).sum())
     30
     """
-    classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+    classes, codes = np.unique(as_labels(y), return_inverse=True)
     n_samples, n_classes = len(codes), len(classes)
     if n_classes < 2:
         raise ValueError("y has only 1 class; its labels need a second one to change to.")
