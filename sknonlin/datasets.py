@@ -54,8 +54,10 @@ QUIET = 0.02  # of the loudest sample; what is below it at both ends is cut off
 RATES = (RATE // 2, 24 * RATE)  # samples a second that espeak-ng may speak at
 SHOWN = 60  # bytes of what it gives instead of a sound
 #: What NumPy raises for files that are damaged or of another kind.
-NOT_READ = (ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError)
-NOT_READ += (zipfile.BadZipFile, zlib.error)
+NOT_READ = (
+    *(ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 NOISE_KINDS = ("uniform", "flip", "pairwise", "class", "feature", "boundary")
 LEAST_UNSURE = 0.01  # so that samples far from the boundary change, too
 LOUDEST = 2**15 - 1  # sounds are kept as 16-bit integers

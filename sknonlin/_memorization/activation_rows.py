@@ -1,9 +1,12 @@
 """Samples through a network, as one row for each sample and layer, block by block."""
 
+import errno
 import itertools
+import math
+import os
 import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +28,8 @@ POOLS = {
     3: functional.adaptive_avg_pool3d,
 }
 MIN_PASS, MIN_PASSES = 16, 16  # samples in a pass, and passes, where there are as many
+#: Errors of file systems that cannot set bytes aside; writing to the file does it then.
+NO_RESERVATION = {errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP}
 BLOCKS_PER_WORKER = 3  # at least: so that none waits long for the last one
 
 
@@ -133,6 +138,38 @@ def sample_keys(batch, n_samples):
     return keys
 
 
+@contextmanager
+def vanishing_file():
+    """Context of a file to write to, and of the path that it can be opened by meanwhile.
+
+    It has no name where processes can open it by its number in this one, so that it is
+    gone however this one ends; elsewhere it is in a folder that is removed.
+    """
+    with tempfile.TemporaryFile() as file:
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        if os.path.exists(path):
+            yield file, path
+            return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rows")
+        with open(path, "wb") as file:
+            yield file, path
+
+
+def reserve(file, n_bytes):
+    """Have the file system set bytes of a file aside, where it can.
+
+    A full disk is then an error; were it found when a mapping is written to, it would end
+    the process.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+        except OSError as error:
+            if error.errno not in NO_RESERVATION:
+                raise
+
+
 class RowStore:
     """Arrays of rows by layer, in memory or else in files, within a ``with`` block.
 
@@ -154,21 +191,27 @@ class RowStore:
     def __init__(self, n_rows, n_numbers, dtype):
         self.n_rows = n_rows
         self.dtype = np.dtype(dtype_name(dtype))
-        n_bytes = n_rows * n_numbers * self.dtype.itemsize
-        self.spills = n_bytes > memory.SHARES["reading"]["store"] * memory.free_bytes("cpu")
+        self.n_bytes = n_rows * n_numbers * self.dtype.itemsize
+        most = memory.SHARES["reading"]["store"] * memory.free_bytes("cpu")
+        self.spills = self.n_bytes > most
         self.rows = {}
 
     def __enter__(self):
-        self._folder = tempfile.TemporaryDirectory() if self.spills else None
+        self._files = ExitStack()
         return self
 
     def __exit__(self, *exception):
         self.rows.clear()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._files.close()
 
     def put(self, place, rows):
-        """Put tensors of rows, by layer, at a slice of the places."""
+        """Put tensors of rows, by layer, at a slice of the places.
+
+        Raises
+        ------
+        OSError
+            If there is no room for the file of a layer.
+        """
         for name, A in rows.items():
             if name not in self.rows:
                 self.rows[name] = self._empty(A.shape[1])
@@ -179,12 +222,28 @@ class RowStore:
         shape = self.n_rows, n_features
         if not self.spills:
             return np.full(shape, np.nan, self.dtype)
-        path = Path(self._folder.name) / f"{len(self.rows)}.npy"
-        array = np.lib.format.open_memmap(path, "w+", self.dtype, shape)
-        for start in range(0, self.n_rows, 1000):
-            array[start : start + 1000] = np.nan
-        memory.release_pages(array)
-        return array
+        try:
+            return self._mapped(shape)
+        except OSError as error:
+            mebibytes = self.n_bytes / memory.MEBIBYTE
+            raise OSError(
+                error.errno,
+                f"The rows of samples do not fit into the working memory, and cannot be "
+                f"kept in {tempfile.gettempdir()} ({error.strerror}), where they need "
+                f"{self.n_bytes} bytes ({mebibytes:.1f} MiB). Make room there, set TMPDIR "
+                "to a folder that has it, or raise working_memory.",
+            ) from error
+
+    def _mapped(self, shape):
+        """Map a new file that is full of NaN."""
+        file, path = self._files.enter_context(vanishing_file())
+        reserve(file, math.prod(shape) * self.dtype.itemsize)
+        step = min(self.n_rows, memory.MOST["checked rows"])
+        empty = np.full((step, shape[1]), np.nan, self.dtype)
+        for start in range(0, self.n_rows, step):
+            file.write(empty[: self.n_rows - start].data)
+        file.flush()
+        return np.memmap(path, self.dtype, "r+", shape=shape)
 
 
 @dataclass

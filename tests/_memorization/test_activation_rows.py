@@ -1,13 +1,25 @@
-"""Rows of a sample in every layer, and the keys of samples."""
+"""Rows of a sample in every layer, where they are kept, and the keys of samples."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
+from sklearn import config_context
 from torch import nn
 
-from sknonlin._memorization.activation_rows import SampleFeatures, sample_keys
+from sknonlin._memorization import activation_rows
+from sknonlin._memorization.activation_rows import RowStore, SampleFeatures, sample_keys
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
+from sknonlin._running import memory
+from sknonlin._running.parallel import Workers
 from tests.architectures import seeded
 
 
@@ -62,3 +74,147 @@ def test_signed_inputs_stay_as_they_are():
     assert list(gathered(network, tokens, features)) == [
         *("input counts", "input places", "input", "1")
     ]
+
+
+# Rows in files ----------------------------------------------------------------------
+
+TOTAL = 2500 * 9 * 4
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Folder for files, and a memory that is too small for the rows."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with config_context(working_memory=0.1):
+        yield tmp_path
+
+
+def filled(dtype=torch.float32):
+    """Store of two layers' rows, some of which are missing."""
+    store = RowStore(2500, 9, dtype)
+    rows = torch.arange(1500 * 6, dtype=dtype).reshape(-1, 6)
+    with store:
+        store.put(slice(900, 2400), {"first": rows, "second": -rows[:, :3]})
+        yield store, rows.numpy()
+
+
+def check(found, rows):
+    np.testing.assert_array_equal(found["first"][900:2400], rows)
+    np.testing.assert_array_equal(found["second"][900:2400], -rows[:, :3])
+    for A in found.values():
+        assert np.isnan(A[:900]).all()
+        assert np.isnan(A[2400:]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_in_files_are_those_in_memory(folder, dtype):
+    for store, rows in filled(dtype):
+        assert all(memory.file_mapping(A) is not None for A in store.rows.values())
+        check(store.rows, rows)
+        for A in store.rows.values():
+            memory.release_pages(A)
+        check(store.rows, rows)
+    with config_context(working_memory=100):
+        for store, rows in filled(dtype):
+            assert all(memory.file_mapping(A) is None for A in store.rows.values())
+            check(store.rows, rows)
+
+
+def test_files_are_gone_after_the_block(folder, monkeypatch):
+    for _ in filled():
+        pass
+    assert not list(folder.iterdir())
+    monkeypatch.setattr(os.path, "exists", lambda path: False)  # without /proc
+    for store, rows in filled():
+        assert len(list(folder.iterdir())) == 2
+        check(store.rows, rows)
+    assert not list(folder.iterdir())
+
+
+def test_other_processes_read_the_files(folder):
+    for store, rows in filled():
+        with parallel_config(backend="loky"), Workers(2) as workers:
+            shared = [workers.share(store.rows[name]) for name in ("first", "second")]
+            tasks = [(A, row) for A in shared for row in (0, 950)]
+            found = list(workers.map(np.take, ((*task, 0) for task in tasks)))
+        assert np.isnan(found[0]).all()
+        np.testing.assert_array_equal(found[1], rows[50])
+        np.testing.assert_array_equal(found[3], -rows[50, :3])
+
+
+def full(*args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def unsupported(*args):
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+needs_fallocate = pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate"
+)
+
+
+@needs_fallocate
+def test_a_full_disk_says_where_and_how_much(folder, monkeypatch):
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=f"{TOTAL} bytes.*TMPDIR.*working_memory") as raised:
+        list(filled())
+    assert raised.value.errno == errno.ENOSPC
+    assert str(folder) in str(raised.value)
+    assert "No space left on device" in str(raised.value)
+    assert not list(folder.iterdir())
+
+
+def without_room(file):
+    """Let a file be one on a full disk."""
+    return type("Full", (), {"fileno": file.fileno, "write": full, "flush": file.flush})()
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_disks_that_set_nothing_aside(folder, monkeypatch, missing):
+    if missing:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    for store, rows in filled():
+        check(store.rows, rows)
+    vanishing_file = activation_rows.vanishing_file
+
+    @activation_rows.contextmanager
+    def full_file():
+        with vanishing_file() as (file, path):
+            yield without_room(file), path
+
+    monkeypatch.setattr(activation_rows, "vanishing_file", full_file)
+    with pytest.raises(OSError, match=f"{TOTAL} bytes"):
+        list(filled())
+
+
+ENDLESS = """
+import time
+import torch
+from sklearn import config_context
+from sknonlin._memorization.activation_rows import RowStore
+
+with config_context(working_memory=0.1), RowStore(2500, 9, torch.float32) as store:
+    store.put(slice(0, 100), {"layer": torch.ones(100, 9)})
+    assert store.spills
+    print("in files", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux")
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_no_file_is_left_by_a_process_that_is_ended(tmp_path, sign):
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    run = [sys.executable, "-c", ENDLESS]
+    with subprocess.Popen(
+        run, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().strip() == "in files"
+        process.send_signal(sign)
+        assert process.wait() == -sign
+    assert not list(tmp_path.iterdir())
