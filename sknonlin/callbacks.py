@@ -140,7 +140,7 @@ class NonlinearityScoring(Callback):
         self.monitor_ = None
         self.count_ = 0
         self.columns_ = {}
-        self.trajectory_ = Trajectory()
+        self.trajectory_ = Trajectory().initialize()
         return self
 
     def __getstate__(self):

@@ -167,10 +167,11 @@ class MemorizationDetector(
     training, doubts it: that orders the labels which look right by how hard they were to
     learn.
 
-    Up to 4,000 samples are learned from, or 400 of every class, 20,000 in all. With
-    ``contamination="auto"``, ``detect`` flags labels that are wrong with a probability
-    above one half; where these are less than half of the wrong labels expected, those
-    that make the expected F1 best, with a probability of 0.08 at least.
+    Up to 4,000 samples are learned from, or 400 of every class; fewer of each where there
+    are more than 50 classes. With ``contamination="auto"``, ``detect`` flags labels that
+    are wrong with a probability above one half. Where these are less than half of the
+    wrong labels expected, it flags those that make the expected F1 best, with a
+    probability of 0.08 at least, and at most three times as many as are expected.
 
     The score compares networks of one architecture that fit their labels: one that is
     still untrained has scores as high as one that memorized. ``fit`` warns where the
@@ -247,7 +248,11 @@ class MemorizationDetector(
 
     def _codes(self, y):
         """Position of every label in ``classes_``."""
-        message = "y has labels that the network does not know: {unknown}; only {known}."
+        message = (
+            "y has labels that the network does not know: {unknown}; only {known}. A net "
+            "that is frozen has the numbers of its outputs: encode the labels as it was "
+            "trained on them, LabelEncoder().fit_transform(y)."
+        )
         return positions(y, self.classes_, message)
 
     # Training ---------------------------------------------------------------------
@@ -327,7 +332,7 @@ class MemorizationDetector(
             self.layers,
             self._seed,
         )
-        scores = self._scorer.fit(
+        self._scorer.fit(
             self._network(),
             X,
             codes,
@@ -343,7 +348,7 @@ class MemorizationDetector(
         if self.contamination == "auto":
             self.offset_ = self._scorer.threshold
         else:
-            self.offset_ = float(np.quantile(scores, 1 - self.contamination))
+            self.offset_ = self._scorer.offset(self.contamination)
 
     def _template(self):
         template = self.nonlinearity
@@ -590,6 +595,7 @@ class MemorizationDetector(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.input_tags.three_d_array = training.wraps(self.estimator, NeuralNet)
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import type_of_target
 
 from sknonlin._memorization.forward_pass import PassSettings
 from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import NetworkLayers
-from sknonlin._network.samples import check_labels
+from sknonlin._network.samples import as_arrays, check_labels
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._running.parallel import Workers
 from sknonlin._running.validation import (
@@ -233,6 +234,7 @@ def measure_memorization(network, X, y, settings):
         For every class, as many mixed batches of the size of its own, without
         accuracies.
     """
+    X = as_arrays(X)
     y = check_labels(X, y)
     single = profile_network(network, X, y, settings)
     if min(settings.batch_size, np.unique(y, return_counts=True)[1].max()) == 1:
@@ -267,6 +269,12 @@ def draw_profile_batches(groups, settings):
 
 def profile_network(network, X, y, settings):
     """Profile a :class:`Network` on samples with the labels ``y``, an array."""
+    if settings.by_class and type_of_target(y).startswith("continuous"):
+        raise ValueError(
+            "y is continuous, so that hardly two samples have the same label, and there "
+            "are no batches of one class. Bin it, as numpy.digitize does, or mix all "
+            "samples with by_class=False."
+        )
     seed = check_random_state(settings.random_state).randint(2**31 - 1)
     settings = replace(settings, random_state=seed)
     compression = settings.compression.changed(random_state=seed)
@@ -444,4 +452,5 @@ def layer_profile(
         verbose=verbose,
     )
     with limited(working_memory):
+        X = as_arrays(X)
         return profile_network(as_network(net), X, check_labels(X, y), settings)

@@ -44,6 +44,7 @@ def untouched_globals():
 
 
 # The assertions of both tests are inside the checks that they call.
+@pytest.mark.filterwarnings("ignore:The network fits")  # which are at random in some
 @parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_compliance(estimator, check):
     check(estimator)

@@ -50,8 +50,7 @@ from tables import table, versions
 from torch import nn
 
 from sknonlin import MemorizationDetector
-from sknonlin._memorization.activation_rows import sample_keys
-from sknonlin._memorization.known_samples import labelled
+from sknonlin._memorization.known_samples import labelled, sample_keys
 from sknonlin._memorization.trajectory import Trajectory
 from sknonlin.datasets import make_noisy_labels
 

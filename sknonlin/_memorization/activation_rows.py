@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from sknonlin._memorization.forward_pass import check_activations
 from sknonlin._memorization.inputs import INPUT, input_rows
+from sknonlin._memorization.known_samples import sample_keys
 from sknonlin._network.layers import NetworkLayers, pass_samples
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import dtype_name, moved, part_of
@@ -118,24 +119,6 @@ class SampleFeatures:
             grid[axis] = min(lengths[axis], side)
             cells //= grid[axis]
         return [int(grid[axis]) for axis in range(len(lengths))]
-
-
-def sample_keys(batch, n_samples):
-    """Give every sample a number, from the bits of its input whatever batch it is in.
-
-    Equal inputs have equal numbers, and others practically never.
-    """
-    keys = np.zeros(n_samples, np.int64)
-    for leaf in tree_leaves(batch):
-        if isinstance(leaf, torch.Tensor) and leaf.ndim and len(leaf) == n_samples:
-            bits = leaf.detach().cpu().contiguous().reshape(n_samples, -1)
-            words = bits.view(torch.uint8).numpy()
-            words = np.pad(words, [(0, 0), (0, -words.shape[1] % 8)]).view(np.int64)
-            factors = np.random.default_rng(words.shape[1]).integers(
-                -(2**63), 2**63, words.shape[1], dtype=np.int64
-            )
-            keys = keys * 31 + words @ (factors | 1)
-    return keys
 
 
 @contextmanager

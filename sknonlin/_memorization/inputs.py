@@ -6,7 +6,8 @@ import torch
 
 INPUT = "input"
 COUNTS, PLACES = "counts", "places"
-WIDTH = 2048  # columns that ids are counted in; ids this far apart share one
+WIDTH = 2048  # columns that ids are counted in, of which some share one
+SPREAD, SHIFT = -7046029254386353131, 53  # by 2**64 / 1.618; the highest 11 bits stay
 MAX_PLACES = 256  # in a sample, of whole numbers that may be categories
 PLACE_STEP = 7919  # what is between the columns of an id at two places
 
@@ -51,7 +52,12 @@ def count_ids(part, dtype):
     ids = part.reshape(len(part), -1).long()
     counts = torch.zeros(len(ids), WIDTH, dtype=dtype, device=ids.device)
     ones = torch.ones((), dtype=dtype, device=ids.device).expand(ids.shape)
-    return counts.scatter_add_(1, ids % WIDTH, ones).log1p_()
+    return counts.scatter_add_(1, column_of(ids), ones).log1p_()
+
+
+def column_of(ids):
+    """Column that an id is counted in; multiples of a number are spread, too."""
+    return (ids * SPREAD >> SHIFT) % WIDTH
 
 
 def mark_places(part, dtype):

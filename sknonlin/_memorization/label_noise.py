@@ -26,6 +26,8 @@ TEMPER = 10.0  # of the evidence, as the answers are not a model of the labels
 AMBIGUOUS = 0.5  # share of what disagrees that is wrong, where nothing tells
 FULL_AMBIGUITY = 0.3  # disagreement from which that share counts in full
 LEAST_FLAGGED = 0.08  # probability
+MOST_FLAGGED = 3.0  # times the number expected to be wrong
+BROADER = 1.5  # the interval: the readers err in their own way, too
 FLOOR = 0.02  # of an answer, a share, of which the logarithm is taken
 NO_NOISE, LITTLE_NOISE = -12.0, logit(0.001)
 SOME_NOISE, MUCH_NOISE = logit(0.05), logit(0.3)
@@ -282,27 +284,35 @@ class LabelNoise:
                 shares.append(share)
                 centres.append(mean)
                 spreads.append(max(float(np.hypot(chance, doubt)), 1e-9))
-        levels = np.linspace(0, 1, 2001)
-        below = np.array(shares) @ norm.cdf(
-            (levels - np.array(centres)[:, None]) / np.array(spreads)[:, None]
-        )
-        low, high = levels[np.searchsorted(below, [0.05, 0.95]).clip(max=2000)]
+        levels = np.linspace(0, 1, 20_001)
+        spreads = BROADER * np.array(spreads)[:, None]
+        below = np.array(shares) @ norm.cdf((levels - np.array(centres)[:, None]) / spreads)
+        low, high = levels[np.searchsorted(below, [0.05, 0.95]).clip(max=20_000)]
         estimate = float(np.dot(shares, centres))
-        return estimate, float(min(low, estimate)), float(max(high, estimate))
+        few = estimate + 3 / len(codes)  # none of n: up to 3 / n, at 0.95
+        return estimate, float(min(low, estimate)), float(min(1.0, max(high, few)))
 
 
-def flagging_threshold(wrong):
+def flagging_threshold(wrong, importance=None):
     """Probability above which labels are flagged.
 
     One half, where that finds more than half of what is expected to be wrong; where
-    less can be told, that with the best expected F1, but ``LEAST_FLAGGED`` at least.
+    less can be told, that with the best expected F1, but ``LEAST_FLAGGED`` at least, and
+    no more than ``MOST_FLAGGED`` times as many as are expected to be wrong.
+
+    ``importance`` weighs the samples; it sums to 1.
     """
+    if importance is None:
+        importance = np.full(len(wrong), 1 / len(wrong))
     clear = wrong > 0.5
-    if wrong[clear].sum() > 0.5 * wrong.sum():
+    expected = importance @ wrong
+    if importance[clear] @ wrong[clear] > 0.5 * expected:
         return 0.5
-    ordered = np.sort(wrong)[::-1]
-    f1 = 2 * np.cumsum(ordered) / (np.arange(len(wrong)) + 1 + wrong.sum())
-    best = int(f1.argmax())
+    order = np.argsort(-wrong, kind="stable")
+    ordered, share = wrong[order], np.cumsum(importance[order])
+    found = np.cumsum(importance[order] * ordered)
+    best = int((2 * found / (share + expected)).argmax())
+    best = min(best, int(np.searchsorted(share, MOST_FLAGGED * expected)))
     following = ordered[best + 1] if best + 1 < len(ordered) else 0.0
     return float(np.clip((ordered[best] + following) / 2, LEAST_FLAGGED, 0.5))
 

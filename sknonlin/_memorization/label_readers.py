@@ -53,7 +53,8 @@ class Scaler:
             self.mean = A.mean(0, dtype=np.float64).astype(A.dtype)
             deviation = A.std(0, dtype=np.float64)
             # A column that is constant says nothing, also where new samples differ.
-            self.scale = np.where(deviation > 0, 1 / np.maximum(deviation, 1e-30), 0)
+            least = 10 * np.finfo(A.dtype).eps * np.abs(A).max(0, initial=0)
+            self.scale = np.where(deviation > least, 1 / np.maximum(deviation, 1e-30), 0)
             self.scale = self.scale.astype(A.dtype)
         return self
 
@@ -221,6 +222,12 @@ class RidgeReader:
         return found[:, :-1], found[:, -1:]
 
 
+def in_single(A):
+    """Rows in single precision, which forests compute in; what is beyond it at its ends."""
+    largest = np.finfo(np.float32).max
+    return np.clip(np.asarray(A), -largest, largest).astype(np.float32, copy=False)
+
+
 @dataclass
 class ForestReader:
     """A random forest, whose trees answer for the samples that they did not draw.
@@ -244,14 +251,14 @@ class ForestReader:
             n_jobs=1,  # readers are learned side by side, also on a cluster
         )
         with parallel_config(backend="sequential"), one_forest:
-            self.forest.fit(A, codes)
+            self.forest.fit(in_single(A), codes)
         self.n_classes = n_classes
         return self._by_class(self.forest.oob_decision_function_)
 
     def predict(self, A):
         """Answers for new rows."""
         with parallel_config(backend="sequential"), one_forest:
-            return self._by_class(self.forest.predict_proba(np.asarray(A)))
+            return self._by_class(self.forest.predict_proba(in_single(A)))
 
     def _by_class(self, shares):
         """Columns of all classes, also of those that the forest has not seen."""

@@ -18,7 +18,7 @@ from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.forward_pass import Pass, PassSettings
 from sknonlin._network.adapters import Network, as_network
 from sknonlin._network.layers import N_LISTED, Capture, Trust, pass_samples
-from sknonlin._network.samples import check_labels
+from sknonlin._network.samples import as_arrays, check_labels
 from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks, validated
 from sknonlin.curves import area_under_curve
 
@@ -138,6 +138,7 @@ class NonlinearityMonitor:
                 f"X is a {type(X).__name__}, whose samples cannot be chosen. Collect some "
                 "of them first, and give those."
             )
+        X = as_arrays(X)
         labels = check_labels(X, y)
         self.layers = layers
         seed = check_random_state(random_state).randint(2**31 - 1)

@@ -44,6 +44,7 @@ SAMPLES_OF_FEW = 4000  # over all classes
 MAX_SAMPLES = 20_000  # the same, but no class gives less than
 MIN_SAMPLES = 50
 MOST_ANSWERS = 2**25  # of a reader: fewer samples of every class where there are many
+MOST_NUMBERS, LEAST_COLUMNS = 2**24, 64  # of the cones of a part of the input
 LEAST = 1e-12  # probability
 DOUBT = 0.01  # probability that a label is wrong where the network finds another likelier
 TRAINING = "training"  # what the network's training told of the samples
@@ -121,6 +122,7 @@ class InputPart:
     signed: bool
     readers: list = field(default_factory=list)
     spread: float = 1.0  # of the areas to its cones
+    widest: np.ndarray | None = None  # the columns that cones are of; None: all
 
     @property
     def counts(self):
@@ -139,8 +141,15 @@ class InputPart:
             found.append(ForestReader(random_state))
         return found
 
+    def narrow(self, A, width):
+        """Choose the columns that vary most, where cones of all would take too much."""
+        if A.shape[1] > width:
+            self.widest = np.sort(np.argsort(-A.var(0), kind="stable")[:width])
+
     def cone_rows(self, A):
         """Make unit rows that cones are learned from, non-negative if they must be."""
+        if self.widest is not None:
+            A = A[:, self.widest]
         if self.signed:
             A = torch.cat([A.clamp(min=0), A.neg().clamp_(min=0)], 1)
         return unit_rows(A)[0]
@@ -200,13 +209,7 @@ class SampleScorer:
         return [name for name in self.cones if not is_input(name)]
 
     def fit(self, network, X, codes, n_classes, *, trajectory=None, n_jobs=None, verbose=0):
-        """Learn from samples and their labels, and from the training's trajectory.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples_drawn,)
-            Of the samples that were learned from.
-        """
+        """Learn from samples and their labels, and from the training's trajectory."""
         self.present = np.unique(codes)
         # All classes without samples are one, whatever their number.
         self.n_classes = len(self.present) + (len(self.present) < n_classes)
@@ -232,13 +235,10 @@ class SampleScorer:
                 ):
                     store.put(place, rows)
                     keys[place], doubts[place] = own
-                self.known = KnownSamples(labelled(keys, codes))
+                self.known = KnownSamples(keys, codes)
                 with memory.within("cones", "learning"):
-                    scores = self._learn(
-                        workers, store.rows, self._own(codes), doubts, counts
-                    )
+                    self._learn(workers, store.rows, self._own(codes), doubts, counts)
         del self._trajectory
-        return scores
 
     def _own(self, codes):
         """Codes among the classes that have samples; all others are one more."""
@@ -246,12 +246,13 @@ class SampleScorer:
         return np.where(self.present[place] == codes, place, len(self.present))
 
     def _learn(self, workers, rows, codes, doubts, counts):
-        """Learn from rows by layer; return the samples' scores."""
+        """Learn from rows by layer."""
         first, place = self.known.first, self.known.place
         self.folds = deal(codes[first], N_FOLDS, self.random_state)
         answers = self._learn_readers(workers, rows, codes[first], first)
-        drawn = np.bincount(codes[first], minlength=len(counts))
+        drawn = np.bincount(codes, minlength=len(counts))
         importance = counts[codes[first]] / drawn[codes[first]] / counts.sum()
+        self.importance = importance * self.known.counts
         keep = np.ones(len(codes), dtype=bool)
         if len(answers):
             noise = LabelNoise()
@@ -278,7 +279,7 @@ class SampleScorer:
         every = np.arange(len(first))
         columns = self._columns(contrasts, every)
         doubts = self._doubts(doubts[first], every)
-        return self._weigh(columns, doubts, codes[first], importance)[place]
+        self._weigh(columns, doubts, codes[first])
 
     def _columns(self, contrasts, place):
         """Contrasts, and what the training told of the samples at a place, or else -1."""
@@ -295,22 +296,32 @@ class SampleScorer:
         told = np.where(place < 0, np.nan, -np.expm1(-self.told[place]))
         return np.where(np.isnan(told), doubts, told)
 
-    def _weigh(self, columns, doubts, codes, importance):
-        """Learn how far to believe the readers and the layers; return the scores."""
+    def _weigh(self, columns, doubts, codes):
+        """Learn how far to believe the readers and the layers; score the known samples."""
         self.noise = LabelNoise()
         wrong, right = self.noise.fit(self.answers, codes, self.random_state)
-        self.share_wrong = self.noise.share_wrong(self.answers, codes, importance)
+        self.share_wrong = self.noise.share_wrong(self.answers, codes, self.importance)
         odds = log_odds(wrong, right)
         self.evidence = LayerEvidence().fit(odds, columns)
         scores = doubted(self.evidence(odds, columns), doubts)
-        self.threshold = float(logit(flagging_threshold(expit(scores))))
+        self.threshold = float(logit(flagging_threshold(expit(scores), self.importance)))
+        self.known_scores = scores
         spread = np.column_stack([odds, columns * self.evidence.weights]).std(0)
         by_part = self._shares_of_parts(codes)
         weights = np.concatenate([spread[:1] * by_part, spread[1:]])
         weights = weights if weights.any() else np.ones(len(weights))
         self.weights = weights / weights.sum()
         self.main_part = [*self.parts][int(by_part.argmax())]
-        return scores
+
+    def offset(self, share):
+        """Score above which a share of the samples is."""
+        order = np.argsort(-self.known_scores, kind="stable")
+        above = np.cumsum(self.importance[order])
+        last = int(np.searchsorted(above, share * (1 + 1e-9), side="right"))
+        scores = self.known_scores[order]
+        if last == 0 or last == len(scores):  # none, or all of them
+            return float(np.nextafter(scores[0], np.inf) if last == 0 else scores[-1] - 1)
+        return float((scores[last - 1] + scores[last]) / 2)
 
     def _shares_of_parts(self, codes):
         """How much each part of the input has to say, in all 1."""
@@ -372,6 +383,9 @@ class SampleScorer:
                 units[name] = A
             elif self._has_cones(name):
                 part = self.parts[name]
+                sides = 1 + part.signed
+                n_cones = N_FOLDS * self.n_classes * sum(self.ranks) * sides
+                part.narrow(A, max(LEAST_COLUMNS, MOST_NUMBERS // n_cones))
                 units[name] = part.cone_rows(torch.from_numpy(A)).numpy()
         self.cones, areas = learn_cones(workers, learner, units)
         return areas

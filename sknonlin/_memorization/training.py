@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
@@ -14,14 +15,21 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch.helper import SliceDataset
 from torch import nn
 from torch.utils.data import Dataset
 
 from sknonlin._memorization.trajectory import watched
 from sknonlin._network.adapters import as_network, first_run
-from sknonlin._network.samples import check_labels, refuse_streams
+from sknonlin._network.samples import (
+    as_arrays,
+    check_labels,
+    in_precision,
+    refuse_streams,
+)
 from sknonlin._running.memory import MOST, file_mapping, release_pages
-from sknonlin._running.validation import warn_user
+from sknonlin._running.torch_settings import random_state_kept
+from sknonlin._running.validation import as_labels, warn_user
 
 WIDTH, N_LAYERS = 64, 2
 #: Samples that go to a skorch net as they are.
@@ -58,6 +66,8 @@ class ReLUNetwork(nn.Sequential):
 def default_network(n_samples, n_features, n_classes):
     """Size a network for the data, and the number of epochs for about 500 steps."""
     batch_size = min(32, n_samples)
+    while batch_size > 2 and n_samples % batch_size == 1:
+        batch_size -= 1  # batch norm cannot do with a last batch of one sample
     n_steps = -(-n_samples // batch_size)
     return NeuralNetClassifier(
         ReLUNetwork,
@@ -186,6 +196,10 @@ def wraps(estimator, kind):
 def validate_samples(detector, X, y="no_validation", *, reset=False):
     """Return samples as the network takes them, and labels where there are some."""
     refuse_streams(X)
+    if not isinstance(y, str):
+        y = as_labels(as_arrays(y) if isinstance(y, SliceDataset) else y)
+    if isinstance(X, SliceDataset) or sparse.issparse(X):
+        X = as_arrays(X)
     estimator = detector.estimator
     if isinstance(X, SKORCH_INPUT) and wraps(estimator, NeuralNet):
         for name in ("n_features_in_", "feature_names_in_") if reset else ():
@@ -208,6 +222,14 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
             assert_all_finite(X[start : start + MOST["checked rows"]], input_name="X")
             release_pages(X)
     return X if isinstance(y, str) else (X, y)
+
+
+def precision_of(net):
+    """Precision of the weights that a skorch net will be trained with."""
+    made = clone(net)
+    made.callbacks, made.verbose = "disable", 0
+    with random_state_kept:
+        return as_network(made.initialize()).dtype
 
 
 def trained(detector, X, y, seed, params):
@@ -237,8 +259,8 @@ def trained(detector, X, y, seed, params):
     # Without a random_state, any network that was trained alike is as good.
     ignore = ["seed"] if detector.random_state is None else None
     train = check_memory(detector.memory).cache(train_network, ignore=ignore)
-    if isinstance(network, NeuralNet) and getattr(X, "dtype", None) == np.float64:
-        X = X.astype(np.float32)  # as the weights are
+    if isinstance(network, NeuralNet):
+        X = in_precision(X, precision_of(network))
     try:
         return train(network, X, y, seed, params), classes
     except IndexError as error:

@@ -5,12 +5,11 @@ import torch
 from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Callback
 
-from sknonlin._memorization.activation_rows import sample_keys
-from sknonlin._memorization.known_samples import labelled
+from sknonlin._memorization.known_samples import labelled, sample_keys
 from sknonlin._network.adapters import first_tensor, probabilities_of
 
 NAME = "sknonlin_trajectory"
-LEAST_SHARE = 0.9  # of the samples that must be known again
+LEAST_SHARE = 0.5  # of the samples that must be known again
 SMALLEST = 1e-7  # probability, of which a logarithm is taken
 
 
@@ -29,15 +28,22 @@ class Trajectory(Callback):
         Mean cross-entropy over the times that a sample was met.
     """
 
-    def on_train_begin(self, net, **kwargs):
-        """Forget an earlier training."""
+    def initialize(self):
+        """Forget an earlier training; one that is gone on with is added to."""
         self._batches = []
         self.names_, self.losses_ = np.zeros(0, np.int64), np.zeros(0)
         self._counts = np.zeros(0)
+        self.strange_ = False  # whether samples change from epoch to epoch
+        return self
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget what an interrupted epoch has left."""
+        self._batches = []
 
     def on_batch_end(self, net, batch, training, y_pred=None, **kwargs):
         """Note the losses of a batch."""
-        if not training or y_pred is None:
+        pair = isinstance(batch, tuple | list) and len(batch) == 2
+        if not training or self.strange_ or y_pred is None or not pair:
             return
         X, y = batch
         output = first_tensor(y_pred).detach()
@@ -58,6 +64,11 @@ class Trajectory(Callback):
             return
         names, losses = (np.concatenate(part) for part in zip(*self._batches, strict=True))
         self._batches = []
+        again = np.isin(names, self.names_).mean()
+        if len(self.names_) and again < LEAST_SHARE and len(names) >= len(self.names_):
+            self.initialize()
+            self.strange_ = True
+            return
         known = np.union1d(self.names_, names)
         sums, counts = np.zeros((2, len(known)))
         place = np.searchsorted(known, self.names_)

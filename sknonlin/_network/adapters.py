@@ -24,7 +24,14 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from sknonlin._network.samples import as_arrays, batches_of, cast, dtype_name, moved, native
+from sknonlin._network.samples import (
+    as_arrays,
+    batches_of,
+    cast,
+    in_precision,
+    moved,
+    native,
+)
 from sknonlin._network.state import NetworkState
 from sknonlin._running.memory import release_pages
 from sknonlin._running.torch_settings import lock_of, random_state_kept
@@ -32,7 +39,6 @@ from sknonlin._running.validation import positions
 
 #: What :func:`as_network` takes.
 NETWORKS = (nn.Module, NeuralNet, MLPClassifier, MLPRegressor)
-FLOATS = (np.float16, np.float32, np.float64)
 SKORCHS_OWN = {
     kind.predict_proba
     for kind in (NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
@@ -252,7 +258,7 @@ class SkorchNetwork(Network):
         NumPy has no bfloat16, which skorch's own method would turn its outputs into.
         """
         with self.as_found():
-            X = self._in_own_precision(X)
+            X = in_precision(X, self.dtype)
             if type(self.net).predict_proba in SKORCHS_OWN:
                 parts = map(self._probabilities, self.net.forward_iter(X))
                 probabilities = np.concatenate(list(parts))
@@ -262,15 +268,6 @@ class SkorchNetwork(Network):
         if kept.shape == probabilities.shape:
             return kept
         return kept / kept.sum(1, keepdims=True)
-
-    def _in_own_precision(self, X):
-        """Cast an array of floats to the precision of the weights."""
-        dtype = getattr(X, "dtype", None)
-        if dtype not in FLOATS or dtype == dtype_name(self.dtype):
-            return X
-        if self.dtype == torch.bfloat16:
-            return torch.tensor(X, dtype=self.dtype)
-        return X.astype(dtype_name(self.dtype))
 
     def _probabilities(self, output):
         """Probabilities that skorch makes of an output, as an array."""
@@ -283,14 +280,14 @@ class SkorchNetwork(Network):
         binary = isinstance(self.net, NeuralNetBinaryClassifier)
         if binary and type(self.net).predict is not NeuralNetBinaryClassifier.predict:
             with self.as_found():
-                codes = self.net.predict(self._in_own_precision(X)).astype(int)
+                codes = self.net.predict(in_precision(X, self.dtype)).astype(int)
         else:
             codes = self._decided(torch.from_numpy(self.predict_proba(X))).numpy()
         return codes if self.classes is None else self.classes[codes]
 
     def _loader(self, X, index, size):
         """Return the net's own loader; None where it would do no more than index."""
-        plain = self.net.dataset is SkorchDataset and not hasattr(X, "iloc")
+        plain = self.net.dataset is SkorchDataset
         if plain and not isinstance(X, Dataset):
             return None
         settings = self.net.get_params_for("iterator_valid")

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from scipy import sparse
+from sklearn import get_config
+from sklearn.utils.validation import check_array
 from skorch.dataset import get_len
+from skorch.helper import SliceDataset
 from skorch.utils import to_device
 from torch.utils._pytree import tree_map_only
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sknonlin._running.torch_settings import random_state_kept
 from sknonlin._running.validation import as_labels
@@ -86,13 +90,61 @@ def refuse_streams(X):
         )
 
 
+def is_frame(X):
+    """Whether X is a table with named columns, of whatever library."""
+    return hasattr(X, "columns") and hasattr(X, "to_numpy")
+
+
+def dense(X):
+    """Sparse samples as an array of single precision at least.
+
+    Raises
+    ------
+    ValueError
+        If they would take more than the working memory.
+    """
+    dtype = np.result_type(X.dtype, np.float32)
+    n_bytes = dtype.itemsize * np.prod(X.shape, dtype=float)
+    limit = get_config()["working_memory"] * 2**20
+    if n_bytes > limit:
+        raise ValueError(
+            "X is sparse; a network takes dense samples, which would be "
+            f"{n_bytes / 2**30:.1f} GiB and more than the working memory of "
+            f"{limit / 2**30:.1f} GiB. Give a Dataset whose __getitem__ makes one row "
+            "dense, or more working_memory."
+        )
+    return X.astype(dtype).toarray()
+
+
 def as_arrays(X):
-    """Make samples that can be indexed together: frames and lists of numbers as arrays."""
+    """Make samples that can be indexed together, as arrays where they are none."""
     refuse_streams(X)
-    if hasattr(X, "iloc"):
-        return X.to_numpy()
+    if is_frame(X):
+        return check_array(X, ensure_all_finite=False, allow_nd=True, input_name="X")
+    if sparse.issparse(X):
+        return dense(X)
+    if isinstance(X, SliceDataset):
+        return np.stack([np.asarray(part) for part in X])
     nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)
     return np.asarray(X) if isinstance(X, list | tuple) and not nested else X
+
+
+def in_precision(X, dtype):
+    """Cast the floating-point numbers of samples to a torch dtype, if they have another."""
+    if isinstance(X, Dataset):
+        return X
+
+    def convert(part):
+        if isinstance(part, torch.Tensor):
+            return part.to(dtype) if part.is_floating_point() else part
+        part = native(part)
+        if part.dtype.kind != "f" or part.dtype == dtype_name(dtype):
+            return part
+        if dtype == torch.bfloat16:  # which NumPy has not
+            return torch.tensor(part, dtype=dtype)
+        return part.astype(dtype_name(dtype))
+
+    return tree_map_only((torch.Tensor, np.ndarray), convert, X)
 
 
 def cast(batch, dtype):
@@ -109,7 +161,7 @@ def check_labels(X, y):
     """Labels as an array, as many as there are samples."""
     if y is None:
         raise ValueError("y is None; give the label of every sample.")
-    y = as_labels(y)
+    y = as_labels(as_arrays(y) if isinstance(y, SliceDataset) else y)
     n_samples = get_len(as_arrays(X))
     if n_samples != len(y):
         raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")

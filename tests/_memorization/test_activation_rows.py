@@ -15,7 +15,8 @@ from sklearn import config_context
 from torch import nn
 
 from sknonlin._memorization import activation_rows
-from sknonlin._memorization.activation_rows import RowStore, SampleFeatures, sample_keys
+from sknonlin._memorization.activation_rows import RowStore, SampleFeatures
+from sknonlin._memorization.known_samples import sample_keys
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
 from sknonlin._running import memory

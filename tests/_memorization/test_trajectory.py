@@ -8,8 +8,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import MemorizationDetector
-from sknonlin._memorization.activation_rows import sample_keys
-from sknonlin._memorization.known_samples import labelled
+from sknonlin._memorization.known_samples import labelled, sample_keys
 from sknonlin._memorization.trajectory import Trajectory, trajectory_of, watched
 from sknonlin.callbacks import NonlinearityScoring
 from sknonlin.datasets import make_noisy_labels
