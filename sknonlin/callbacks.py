@@ -150,6 +150,7 @@ class NonlinearityScoring(Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin with new samples; go on from the best score of a history that there is."""
         self.monitor_ = None
+        check_order(net, self)
         self.trajectory_.on_train_begin(net)
         best = [row[self.name] for row in net.history if row.get(f"{self.name}_best")]
         self.best_score_ = best[-1] if best else -np.inf
@@ -222,6 +223,25 @@ class NonlinearityScoring(Callback):
         if best:
             self.best_score_ = self.columns_[self.name]
         net.history.record(f"{self.name}_best", best)
+
+
+def check_order(net, scoring):
+    """Refuse callbacks that read the column before it is written.
+
+    Raises
+    ------
+    ValueError
+        If there is one before the scoring among the net's callbacks.
+    """
+    for name, callback in net.callbacks_:
+        if callback is scoring:
+            return
+        monitored = getattr(callback, "monitor", None)
+        if isinstance(monitored, str) and monitored.startswith(scoring.name):
+            raise ValueError(
+                f"The callback {name!r} reads {monitored!r} before it is written: put "
+                f"{type(scoring).__name__} before it in callbacks=[...]."
+            )
 
 
 def length_of(dataset):

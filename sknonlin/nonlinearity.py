@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names_in,
@@ -40,6 +41,7 @@ from sknonlin._running.validation import (
     Device,
     RandomState,
     Ranks,
+    as_array,
     as_labels,
     auto_ranks,
     check_ranks,
@@ -371,7 +373,9 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_activations(self, X)
-        return self._map_rows(self._row_task(RowResiduals), X)
+        residuals = self._map_rows(self._row_task(RowResiduals), X)
+        framed = _get_output_config("transform", self)["dense"] != "default"
+        return as_array(residuals) if framed and torch.is_tensor(residuals) else residuals
 
     def score_samples(self, X: Any, y: ArrayLike | None = None) -> Any:
         """Area under every row's own error curve, its non-linearity.

@@ -17,7 +17,13 @@ from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.forward_pass import Pass, PassSettings
 from sknonlin._network.adapters import Network, as_network
-from sknonlin._network.layers import N_LISTED, Capture, Trust, pass_samples
+from sknonlin._network.layers import (
+    N_LISTED,
+    NO_SAMPLES,
+    Capture,
+    Trust,
+    pass_samples,
+)
 from sknonlin._network.samples import as_arrays, check_labels
 from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks, validated
 from sknonlin.curves import area_under_curve
@@ -268,10 +274,7 @@ def mean_scores(scores):
     """
     names = list(dict.fromkeys(name for layers in scores for name in layers))
     if not names:
-        raise ValueError(
-            "No ReLU call of the network has an axis of the samples; name modules whose "
-            "outputs do in layers=[...]."
-        )
+        raise ValueError(NO_SAMPLES)
     return {
         name: float(np.mean([layers[name] for layers in scores if name in layers]))
         for name in names

@@ -9,7 +9,7 @@ from sklearn.utils import gen_even_slices
 
 from sknonlin._factorization.compressions import rows_that_fit
 from sknonlin._memorization.forward_pass import Pass
-from sknonlin._network.layers import pass_samples
+from sknonlin._network.layers import NO_SAMPLES, pass_samples
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import moved, part_of
 from sknonlin._running.memory import COPIES, MOST, affordable, in_parts, within
@@ -196,6 +196,8 @@ class PassMeasurer:
                 for name, values in own_curves.items():
                     empty = np.full((*shape, *values.shape[1:]), np.nan)
                     curves.setdefault(name, empty)[at] = values
+        if not positions:
+            raise ValueError(NO_SAMPLES)
         names = sorted(positions, key=positions.get)
         values = np.stack([curves[name] for name in names])
         return {

@@ -25,6 +25,7 @@ from sknonlin._network.samples import (
     as_arrays,
     check_labels,
     in_precision,
+    is_frame,
     refuse_streams,
 )
 from sknonlin._running.memory import MOST, file_mapping, release_pages
@@ -198,7 +199,7 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     refuse_streams(X)
     if not isinstance(y, str):
         y = as_labels(as_arrays(y) if isinstance(y, SliceDataset) else y)
-    if isinstance(X, SliceDataset) or sparse.issparse(X):
+    if isinstance(X, SliceDataset | dict) or sparse.issparse(X):
         X = as_arrays(X)
     estimator = detector.estimator
     if isinstance(X, SKORCH_INPUT) and wraps(estimator, NeuralNet):
@@ -212,7 +213,7 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
         y,
         reset=reset,
         ensure_all_finite=not mapped,
-        force_writeable=hasattr(X, "iloc"),  # as those of pandas are not, and torch warns
+        force_writeable=is_frame(X),  # as those of frames are not, and torch warns
         allow_nd=wraps(estimator, NeuralNet),
         dtype=np.float32 if estimator is None else "numeric",
     )
@@ -228,8 +229,14 @@ def precision_of(net):
     """Precision of the weights that a skorch net will be trained with."""
     made = clone(net)
     made.callbacks, made.verbose = "disable", 0
-    with random_state_kept:
-        return as_network(made.initialize()).dtype
+    try:
+        with random_state_kept:
+            return as_network(made.initialize()).dtype
+    except AssertionError as error:  # with which torch says that it has no CUDA
+        raise ValueError(
+            f"The net's device={net.device!r} cannot be used here ({error}). Make it with "
+            "device='cpu'."
+        ) from error
 
 
 def trained(detector, X, y, seed, params):

@@ -1,6 +1,7 @@
 """One interface to the networks that are measured: torch, skorch, scikit-learn."""
 
 import copy
+import inspect
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -108,8 +109,11 @@ class Network:
 
     def run(self, batch):
         """Output of the network for a batch on its device."""
-        output = self.module(**batch) if isinstance(batch, Mapping) else self.module(batch)
-        return first_tensor(output)
+        if isinstance(batch, Mapping):
+            return first_tensor(self.module(**batch))
+        if isinstance(batch, tuple | list) and n_required(self.module) == len(batch) > 1:
+            return first_tensor(self.module(*batch))
+        return first_tensor(self.module(batch))
 
     @contextmanager
     def as_found(self):
@@ -260,8 +264,9 @@ class SkorchNetwork(Network):
         with self.as_found():
             X = in_precision(X, self.dtype)
             if type(self.net).predict_proba in SKORCHS_OWN:
-                parts = map(self._probabilities, self.net.forward_iter(X))
-                probabilities = np.concatenate(list(parts))
+                batches = self.net.get_iterator(self.net.get_dataset(X), training=False)
+                parts = (self.net.evaluation_step(batch) for batch in batches)
+                probabilities = np.concatenate([*map(self._probabilities, parts)])
             else:
                 probabilities = self.net.predict_proba(X)
         kept = self.of_classes(probabilities)
@@ -271,7 +276,7 @@ class SkorchNetwork(Network):
 
     def _probabilities(self, output):
         """Probabilities that skorch makes of an output, as an array."""
-        output = first_tensor(output)
+        output = first_tensor(output).cpu()
         output = output.to(torch.promote_types(output.dtype, self.row_dtype))
         return to_numpy(self.net._get_predict_nonlinearity()(output))
 
@@ -405,19 +410,45 @@ def probabilities_of(values):
     return values
 
 
+def n_required(module):
+    """Count the positional arguments that a module's forward has to get; 0: not known."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
+
+
 def first_tensor(output):
-    """Return the first tensor of a network's output, which counts as its answer."""
-    while not isinstance(output, torch.Tensor):
-        if isinstance(output, Mapping) and output:
-            output = next(iter(output.values()))
-        elif isinstance(output, tuple | list) and output:
-            output = output[0]
-        else:
-            raise TypeError(
-                f"The network returned a {type(output).__name__}; it must return a tensor, "
-                "or a tuple that begins with one."
-            )
-    return output
+    """Return the tensor of a network's output that counts as its answer.
+
+    Of a mapping the one named logits, or else the first that has axes; of a sequence the
+    first.
+    """
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, Mapping):
+        named = output.get("logits")
+        values = output.values() if named is None else [named]
+    else:
+        values = output if isinstance(output, tuple | list) else []
+    for value in values:
+        if not isinstance(value, torch.Tensor) or value.ndim:
+            return first_tensor(value)
+    raise TypeError(
+        f"The network returned a {type(output).__name__}; it must return a tensor, a tuple "
+        "that begins with one, or a mapping that has one, best under the name logits."
+    )
+
+
+def check_rows(output, n_samples):
+    """Refuse outputs that do not have a row for every sample."""
+    if output.ndim and len(output) != n_samples:
+        raise ValueError(
+            f"The network's output has {len(output)} rows for {n_samples} samples; it must "
+            "have one for each."
+        )
 
 
 @contextmanager
@@ -433,7 +464,14 @@ def first_run(batch, n_samples):
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except RecursionError as error:
+        raise RecursionError(
+            "The network's modules are nested deeper than Python calls functions. Raise "
+            "the limit, sys.setrecursionlimit(10_000), or flatten the network."
+        ) from error
+    except (RuntimeError, AssertionError) as error:  # the latter of exported programs
+        if "allocate memory" in str(error):
+            raise
         parts = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
         shown = ", ".join(f"{tuple(part.shape[1:])} of {part.dtype}" for part in parts)
         reason = str(error).partition("\n")[0]

@@ -14,7 +14,7 @@ from numbers import Real
 import torch
 from torch.utils._pytree import tree_leaves
 
-from sknonlin._network.adapters import first_run
+from sknonlin._network.adapters import check_rows, first_run
 from sknonlin._network.axes import Axes, is_dense
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import copy_of, moved
@@ -38,6 +38,12 @@ SAME_VALUES = {
 N_RUNS_IF_RANDOM = 5  # few samples may get the same random numbers twice
 N_LISTED = 2  # samples that the layers are listed with
 TOLERANCE = 1e-3  # of outputs, a share of the largest: kernels may choose other orders
+
+NO_SAMPLES = (
+    "No ReLU call of the network has an axis of the samples, as where it works on all "
+    "nodes of a graph at once. Name modules whose outputs have one in layers=[...], or "
+    "give whole graphs as samples."
+)
 
 
 def relu_kind(function, args, result):
@@ -150,6 +156,7 @@ class Capture:
         self._wanted = None
         with first_run(self.batch, self.n_samples):
             tape = self._run(self.batch, self.n_samples)
+        check_rows(tape.output, self.n_samples)
         self._outputs -= {base for base, _ in tape.found}
         relus = [base for base in tape.layers if base not in self._outputs]
         unknown = [name for name in chosen if name not in tape.layers]
@@ -200,6 +207,7 @@ class Capture:
     def record(self, batch, n_samples):
         """Run a batch; return its tape, and every layer's layout by name."""
         tape = self._run(batch, n_samples)
+        check_rows(tape.output, n_samples)
         layouts = {}
         for name, layer in tape.layers.items():
             layout = Layout.of(layer, n_samples, self.listed.get(name), self.n_samples)
@@ -322,6 +330,11 @@ class NetworkLayers:
 
 def no_relu_message(modules):
     """Explain that a network has no ReLU, and what it has."""
+    if any(".quantized" in type(m).__module__ for m in modules.values()):
+        return (
+            "The network is quantized: its ReLUs are of whole numbers, or parts of other "
+            "operations. Measure the network of floats that it was made from."
+        )
     others = [
         f"{name} ({type(m).__name__})"
         for name, m in modules.items()

@@ -120,11 +120,13 @@ def as_arrays(X):
     """Make samples that can be indexed together, as arrays where they are none."""
     refuse_streams(X)
     if is_frame(X):
-        return check_array(X, ensure_all_finite=False, allow_nd=True, input_name="X")
+        return check_array(X, ensure_all_finite=False, force_writeable=True, input_name="X")
     if sparse.issparse(X):
         return dense(X)
     if isinstance(X, SliceDataset):
         return np.stack([np.asarray(part) for part in X])
+    if isinstance(X, dict):
+        return {key: value for key, value in X.items() if value is not None}
     nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)
     return np.asarray(X) if isinstance(X, list | tuple) and not nested else X
 

@@ -1,6 +1,7 @@
 """What a network is, put back as it was after it was looked at."""
 
 from collections import defaultdict
+from contextlib import suppress
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ class NetworkState:
 
     def __init__(self, module):
         self.module = module
-        self.modes = [(m, m.training) for m in module.modules()]
+        self.modes = [(m, m.training) for m in module.modules() if hasattr(m, "training")]
         self.slots = [
             (slots, dict(slots.items()))
             for m in module.modules()
@@ -49,7 +50,9 @@ class NetworkState:
 
     def evaluate(self):
         """Put the network in eval mode, in which some merge what they have learned."""
-        with Watch(self):
+        if not hasattr(self.module, "training"):  # a frozen program
+            return
+        with Watch(self), suppress(NotImplementedError):  # of an exported one
             self.module.eval()
 
     def restore(self):

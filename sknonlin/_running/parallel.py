@@ -5,6 +5,7 @@ import pickle
 import queue
 import sys
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from contextlib import ExitStack, closing, contextmanager
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 from sknonlin._running.memory import affordable, devices_shared_by, freed_memory_kept
 from sknonlin._running.torch_settings import full_precision
 
+PAUSES = (0.1, 0.5, 2.0)  # seconds, before a cluster that has lost a worker is asked again
 MAX_LOADED = 4  # shared values that a worker process keeps
 loaded: OrderedDict = OrderedDict()
 loaded_lock = threading.Lock()
@@ -40,6 +42,24 @@ class Place:
     """Where an argument that is shared belongs."""
 
     number: int
+
+
+def as_pickle(value):
+    """Pickle a value for other processes.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be pickled.
+    """
+    try:
+        return cloudpickle.dumps(value)
+    except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
+        raise TypeError(
+            f"The network or its samples cannot be sent to other processes ({error}), as "
+            "those that hold a lock or an open file. Use threads, "
+            "joblib.parallel_config(backend='threading'), or n_jobs=1."
+        ) from error
 
 
 def unpickled(key, pickled):
@@ -127,6 +147,20 @@ def shown(results, description, total, *, disable):
         yield from tqdm(results, description, total, disable=disable, leave=False)
 
 
+def scattered(client, value):
+    """Put a value on all workers of a Dask cluster, so that none is missed.
+
+    A worker that dies meanwhile breaks it off; the others are asked again.
+    """
+    for pause in PAUSES:
+        try:
+            return client.scatter(value, broadcast=True, hash=False)
+        except (OSError, KeyError, TimeoutError):  # of a connection or a worker that ended
+            time.sleep(pause)
+            client.wait_for_workers(1, timeout=60)
+    return client.scatter(value, broadcast=True, hash=False)
+
+
 class Workers:
     """Workers that tasks are handed to, within a ``with`` block.
 
@@ -181,11 +215,11 @@ class Workers:
             return Shared(value)
         key = None
         if not isinstance(value, np.ndarray):  # which joblib and Dask send as it is
-            value = np.frombuffer(cloudpickle.dumps(value), np.uint8)
+            value = np.frombuffer(as_pickle(value), np.uint8)
             key = uuid.uuid4().hex
         client = getattr(self.backend, "client", None)
-        if client is not None:  # of Dask: on all workers, so that none is missed
-            value = client.scatter(value, broadcast=True, hash=False)
+        if client is not None:
+            value = scattered(client, value)
         return Shared(value, key)
 
     def map(self, function, items, description=None, total=None):

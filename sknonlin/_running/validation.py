@@ -165,11 +165,14 @@ def several_labels(y):
     return len(shape) == 2 and shape[1] != 1
 
 
-def label_tensor(y):
-    """Labels in a tensor as an array."""
-    y = dense_tensor(y, "y").cpu()
-    narrow = y.is_floating_point() and y.dtype not in (torch.float32, torch.float64)
-    return (y.float() if narrow else y).numpy()
+def as_array(tensor, name="X"):
+    """Return a tensor as an array, of single precision where NumPy has less or none."""
+    tensor = dense_tensor(tensor, name).cpu()
+    narrow = tensor.is_floating_point() and tensor.dtype not in (
+        torch.float32,
+        torch.float64,
+    )
+    return (tensor.float() if narrow else tensor).numpy()
 
 
 def check_label_values(labels, given):
@@ -212,7 +215,7 @@ def as_labels(y):
         If labels are missing, masked, infinite, complex or of several types, or there are
         several for a sample.
     """
-    given = label_tensor(y) if isinstance(y, torch.Tensor) else without_mask(y, "y")
+    given = as_array(y, "y") if isinstance(y, torch.Tensor) else without_mask(y, "y")
     if several_labels(given):
         shape = getattr(given, "shape", f"({len(given)}, ...)")
         raise ValueError(

@@ -4,7 +4,6 @@ import itertools
 import os
 import signal
 import threading
-import time
 import warnings
 from contextlib import contextmanager
 from copy import copy
@@ -32,7 +31,7 @@ from sknonlin._memorization.sample_scores import unit_blocks
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
 from sknonlin._running.memory import limited
-from sknonlin._running.parallel import Replicas, Workers
+from sknonlin._running.parallel import Replicas, Workers, scattered
 from sknonlin.metrics import memorization_scorer
 from tests.architectures import ResNet, mlp, seeded
 from tests.conftest import first_digits
@@ -295,10 +294,27 @@ def interrupt():
     raise KeyboardInterrupt
 
 
+interrupted = threading.Event()
+
+
 def interrupt_main():
-    """As pressing Ctrl-C does, whichever thread this is; it goes on for a while."""
-    signal.raise_signal(signal.SIGINT)
-    time.sleep(0.2)
+    """As pressing Ctrl-C does, whichever thread this is; it goes on until that is felt."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    interrupted.wait(60)
+
+
+@pytest.fixture
+def interruptions():
+    """Tell workers when an interruption has reached the main thread."""
+
+    def raise_interrupt(number, frame):
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    interrupted.clear()
+    before = signal.signal(signal.SIGINT, raise_interrupt)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -329,7 +345,7 @@ def left_alone(module):
         (2, interrupt_main, KeyboardInterrupt),
     ],
 )
-def test_interruption_leaves_all_as_it_was(digits, n_jobs, fail, error):
+def test_interruption_leaves_all_as_it_was(digits, interruptions, n_jobs, fail, error):
     X, y = digits
     module = seeded(Failing, fail)
     with left_alone(module), pytest.raises(error):
@@ -499,3 +515,21 @@ def test_rows_that_go_to_processes_stay_in_no_file(monkeypatch, tmp_path):
         np.testing.assert_allclose(scorer.transform(X), expected, atol=1e-6)
     assert max(sizes) > 2**20  # which joblib takes for large
     assert max(written) < 2**20
+
+
+def test_a_cluster_that_loses_a_worker_is_asked_again(monkeypatch):
+    monkeypatch.setattr("sknonlin._running.parallel.PAUSES", (0.0, 0.0))
+    asked = []
+
+    class Client:
+        def scatter(self, value, **settings):
+            asked.append(value)
+            if len(asked) < 3:
+                raise OSError("closed")
+            return "handle"
+
+        def wait_for_workers(self, n, timeout):
+            assert n == 1
+
+    assert scattered(Client(), 7) == "handle"
+    assert asked == [7, 7, 7]
