@@ -79,8 +79,8 @@ class NonlinearityScoring(Callback):
     NaN or infinite it warns once, writes NaN, and the training goes on.
 
     The loss of every sample is added up over the training, too. A
-    :class:`MemorizationDetector` around the trained net, in a ``FrozenEstimator``, uses it
-    for the scores of the samples.
+    :class:`~sknonlin.MemorizationDetector` around the trained net, in a
+    ``FrozenEstimator``, uses it for the scores of the samples.
 
     Scores measured further apart are lower, as more answers change in between: those of
     another ``every`` or ``unit`` are not comparable.
