@@ -89,7 +89,8 @@ class MemorizationDetector(
     memory : str, joblib.Memory or None, default=None
         Where trained networks are kept, so that searches over other parameters than the
         network's own train it once for each fold. Modules are known by their names:
-        clear it when you change their code.
+        clear it when you change their code. Its files are pickles, which run code when they
+        are loaded: name a folder that only you write to.
     n_jobs : int, default=None
         Workers that measure layers, batches and blocks of samples: threads, unless
         ``joblib.parallel_config`` names another backend. None is 1, or what is
