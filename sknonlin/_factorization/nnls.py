@@ -1,13 +1,16 @@
 """Rows onto non-negative cones, row by row, to the precision of the dtype."""
 
 import torch
+from scipy import optimize
 from torch.nn import functional
 
-from sknonlin._matrices.products import FLOOR, add_products, products
+from sknonlin._matrices.products import FLOOR, add_products, gram, products
 from sknonlin._running.memory import COPIES, MOST, affordable
 
 N_SUPPORT_STEPS = 20  # of the splitting iteration that finds the supports
-N_STEPS_UNENDED = 500
+N_EXCHANGES = 12  # of pivoting; rows that need more are those of degenerate cones
+#: What may be left of a row of norm 1 above the least.
+EXCESS = {torch.float32: 1e-5, torch.float64: 1e-9}
 RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
 RELAXATION = 1.6
 N_UPDATE_STEPS = 2  # per factor and alternation
@@ -67,19 +70,18 @@ def pivot(G, F, support, owner):
     Returns
     -------
     W : tensor of shape (m, k)
-    todo : tensor of int
-        Rows that did not end: singular systems, or very many exchanges.
+        NaN where rows did not end: singular systems, or very many exchanges.
     """
     m, k = F.shape
     tol = torch.finfo(G.dtype).eps ** (2 / 3)
     scales = torch.diagonal(G, dim1=1, dim2=2).clamp(min=FLOOR).sqrt()
     right = (F / scales[owner]).norm(dim=1, keepdim=True)
-    result = torch.zeros_like(F)
+    result = torch.full_like(F, torch.nan)
     fewest = torch.full((m,), k + 1, device=F.device)
     patience = torch.full((m,), 3, device=F.device)
     todo = torch.arange(m, device=F.device)
     order = torch.arange(k, device=F.device)
-    for _ in range(5 * k + 10):
+    for _ in range(N_EXCHANGES):
         f, s, scale = F[todo], support[todo], scales[owner[todo]]
         z, fitted = solve_on_support(G, f, s, owner[todo])
         size = torch.minimum((z * scale).norm(dim=1, keepdim=True), right[todo])
@@ -99,14 +101,40 @@ def pivot(G, F, support, owner):
         todo = todo[~ended]
         if len(todo) == 0:
             break
-    return result, todo
+    return result
 
 
-def project(G, F):
+def project(H, X):
     """Non-negative least squares of every row on its own, on one cone or many.
 
-    A splitting iteration finds the support of most rows, pivoting ends them; for
-    the few that it does not end, the iteration goes on.
+    A splitting iteration finds the support of most rows, and pivoting ends them. Both work
+    on Gram matrices, which have half the digits; rows that might leave less are solved
+    again from the generators themselves.
+
+    Parameters
+    ----------
+    H : tensor of shape (n_cones, k, q)
+        Generators of norm 1, or zero.
+    X : tensor of shape (n_cones, m, q)
+        Rows of norm 1, or zero.
+
+    Returns
+    -------
+    W : tensor of shape (n_cones, m, k)
+        Weights.
+    left : tensor of shape (n_cones, m)
+        Norms of what is left of the rows.
+    """
+    G = gram(H)
+    W = pivoted(G, products(H, X.mT))
+    R = add_products(X, W, H, alpha=-1)
+    left = R.norm(dim=2)
+    solve_exactly(H, X, W, left, doubtful_rows(G, products(R, H.mT), W, left))
+    return W, left
+
+
+def pivoted(G, F):
+    """Weights by a splitting iteration, and by pivoting where that ends.
 
     Parameters
     ----------
@@ -122,7 +150,7 @@ def project(G, F):
     n_cones, k, m = F.shape
     P, M = splitting(G, F)
     Z = iterate(P, M, P, N_SUPPORT_STEPS)
-    P, Z, F = (tensor.mT.flatten(0, 1) for tensor in (P, Z, F))
+    Z, F = (tensor.mT.flatten(0, 1) for tensor in (Z, F))
     owner = torch.arange(n_cones, device=F.device).repeat_interleave(m)
     result = torch.zeros_like(F)
     step = affordable(
@@ -136,13 +164,99 @@ def project(G, F):
     rows = rows[(Z[rows] > 0).sum(1).argsort()]  # systems of one size together
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        result[part], left = pivot(G, F[part], Z[part] > 0, owner[part])
-        if len(left):
-            left = part[left]
-            P_left, Z_left = (tensor[left, :, None] for tensor in (P, Z))
-            Z_left = iterate(P_left, M[owner[left]], Z_left, N_STEPS_UNENDED)
-            result[left] = Z_left[:, :, 0].clamp(min=0)
+        found = pivot(G, F[part], Z[part] > 0, owner[part])
+        result[part] = torch.where(found.isnan(), Z[part].clamp(min=0), found)
     return result.unflatten(0, (n_cones, m))
+
+
+def doubtful_rows(G, gradient, W, left):
+    """Find the rows of which more may be left than ``EXCESS`` above the least.
+
+    Half the squared norm of what is left is less by at most ``g (V - W)`` at other weights
+    ``V``, with the gradient ``g``. The sum of ``V`` is bounded where a direction has a
+    positive inner product with all generators; of independent generators, see
+    :func:`doubtful_to_second_order`.
+
+    Parameters
+    ----------
+    G : tensor of shape (n_cones, k, k)
+    gradient : tensor of shape (n_cones, m, k)
+        Inner products of what is left with the generators.
+    W : tensor of shape (n_cones, m, k)
+    left : tensor of shape (n_cones, m)
+
+    Returns
+    -------
+    index : tensor of int of shape (n_doubtful, 2)
+        Cones and rows.
+    """
+    total = G.sum((1, 2)).clamp(min=FLOOR).sqrt()[:, None]
+    zero = torch.diagonal(G, dim1=1, dim2=2) == 0
+    nearest = (G.sum(2) / total).masked_fill(zero, 1).amin(1, keepdim=True)
+    most = 1 / nearest.clamp(min=0)  # sum of the weights of a row
+    steepest = gradient.amax(2).clamp_(min=0)
+    lowered = 2 * (most * steepest - (gradient * W).sum(2)).clamp_(min=0)
+    left = left.clamp(min=FLOOR)
+    sure = (lowered <= EXCESS[G.dtype] * left) | (left <= EXCESS[G.dtype])
+    index = (~sure).nonzero()
+    if len(index) == 0:
+        return index
+    cone, row = index.T
+    rows = (gradient[cone, row], W[cone, row], left[cone, row])
+    return index[doubtful_to_second_order(G, cone, most[:, 0], *rows)]
+
+
+def doubtful_to_second_order(G, cone, most, gradient, W, left):
+    """Whether rows are doubtful although the generators of their cones are independent.
+
+    The gradient ``g`` on the support is what rounding left. Without the bound at zero, the
+    weights there would lower the squared norm by ``g (G_support)^-1 g``, and change the
+    gradient elsewhere by at most its square root; that is positive for few rows.
+
+    Parameters
+    ----------
+    G : tensor of shape (n_cones, k, k)
+    cone : tensor of int of shape (n,)
+        That of every row.
+    most : tensor of shape (n_cones,)
+        Bound of the sum of a row's weights.
+    gradient, W : tensors of shape (n, k)
+    left : tensor of shape (n,)
+    """
+    zero = torch.diagonal(G, dim1=1, dim2=2) == 0
+    where = "cpu" if G.device.type == "mps" else G.device
+    regular = G + torch.diag_embed(zero.to(G.dtype))
+    eigenvalue = torch.linalg.eigvalsh(regular.to(where))[:, 0].to(G.device)
+    rounding = 10 * G.shape[1] * torch.finfo(G.dtype).eps
+    eigenvalue = torch.where(eigenvalue > 2 * rounding, eigenvalue - rounding, torch.nan)
+    most = torch.fmin(most, (G.shape[1] / eigenvalue).sqrt())[cone]
+    moved = gradient.masked_fill(W == 0, 0).norm(dim=1) / eigenvalue.sqrt()[cone]
+    steepest = gradient.masked_fill((W > 0) | zero[cone], -torch.inf).amax(1) + moved
+    lowered = 2 * most * steepest.clamp(min=0) + moved.square()
+    return ~(lowered <= EXCESS[G.dtype] * left)
+
+
+def solve_exactly(H, X, W, left, doubtful):
+    """Solve rows one by one from the generators, in float64; keep what leaves less.
+
+    Parameters
+    ----------
+    H, X, W, left : tensors
+        As in :func:`project`; ``W`` and ``left`` are overwritten.
+    doubtful : tensor of int of shape (n, 2)
+        Cones and rows.
+    """
+    doubtful = doubtful.cpu()
+    for cone in doubtful[:, 0].unique().tolist():
+        generators = H[cone].cpu().double().numpy()
+        for row in doubtful[doubtful[:, 0] == cone, 1].tolist():
+            x = X[cone, row].cpu().double().numpy()
+            try:
+                w, least = optimize.nnls(generators.T, x, maxiter=10 * len(generators))
+            except RuntimeError:  # that it did not end
+                continue
+            if least < left[cone, row].item():
+                W[cone, row], left[cone, row] = torch.from_numpy(w), least
 
 
 def splitting(G, F):
