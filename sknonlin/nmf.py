@@ -291,7 +291,7 @@ def nnls(X: Any, components: Any, *, device: Device = "auto") -> Any:
 
         def solve_rows(rows):
             X, *sizes = unit_rows(part.rows(rows.start, rows.stop))
-            W[matrices, rows] = rescaled(project(own, X)[0], sizes, own_sizes)
+            W[matrices, rows] = rescaled(project(own, X), sizes, own_sizes)
 
         in_parts(solve_rows, part.n, part.step(cones.n))
 

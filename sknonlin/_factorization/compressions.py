@@ -309,11 +309,7 @@ class NMFCompression(Compression):
 
     def approximate(self, X, components):
         """Approximate a stack ``X`` (b, m, q) with the components (b, k, q) of a rank."""
-        return products(project(components, X)[0], components)
-
-    def residuals(self, X, components):
-        """Norms (b, m) of what is left of the rows of a stack ``X`` (b, m, q)."""
-        return project(components, X)[1]
+        return products(project(components, X), components)
 
     def approximate_as_learned(self, X, components):
         """Approximate with the weights that the errors of :meth:`learn` come from."""

@@ -1,5 +1,8 @@
 """Rows onto non-negative cones, row by row, to the precision of the dtype."""
 
+from functools import cached_property
+
+import numpy as np
 import torch
 from scipy import optimize
 from torch.nn import functional
@@ -9,6 +12,7 @@ from sknonlin._running.memory import COPIES, MOST, affordable
 
 N_SUPPORT_STEPS = 20  # of the splitting iteration that finds the supports
 N_EXCHANGES = 12  # of pivoting; rows that need more are those of degenerate cones
+ROUNDINGS = 20  # at most, in units of the last digit, of a squared norm of 1
 #: What may be left of a row of norm 1 above the least.
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-9}
 RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
@@ -122,15 +126,17 @@ def project(H, X):
     -------
     W : tensor of shape (n_cones, m, k)
         Weights.
-    left : tensor of shape (n_cones, m)
-        Norms of what is left of the rows.
     """
-    G = gram(H)
-    W = pivoted(G, products(H, X.mT))
-    R = add_products(X, W, H, alpha=-1)
-    left = R.norm(dim=2)
-    solve_exactly(H, X, W, left, doubtful_rows(G, products(R, H.mT), W, left))
-    return W, left
+    G, F = gram(H), products(H, X.mT)
+    W = pivoted(G, F)
+    gradient = add_products(F.mT, W, G, alpha=-1)
+    square = 1 - ((F.mT + gradient) * W).sum(2)  # of what is left, but for rounding
+    left = (square - ROUNDINGS * torch.finfo(F.dtype).eps).clamp(min=0).sqrt()
+    certainty = Certainty(G)
+    doubtful = certainty.doubtful(gradient, W, left)
+    if len(doubtful):
+        solve_again(certainty, H, X, W, doubtful)
+    return W
 
 
 def pivoted(G, F):
@@ -169,94 +175,130 @@ def pivoted(G, F):
     return result.unflatten(0, (n_cones, m))
 
 
-def doubtful_rows(G, gradient, W, left):
-    """Find the rows of which more may be left than ``EXCESS`` above the least.
+class Certainty:
+    """What is known of the weights of rows on cones: whether they leave the least.
 
     Half the squared norm of what is left is less by at most ``g (V - W)`` at other weights
-    ``V``, with the gradient ``g``. The sum of ``V`` is bounded where a direction has a
-    positive inner product with all generators; of independent generators, see
-    :func:`doubtful_to_second_order`.
+    ``V``, with the gradient ``g``: the inner products of what is left with the generators.
 
     Parameters
     ----------
     G : tensor of shape (n_cones, k, k)
-    gradient : tensor of shape (n_cones, m, k)
-        Inner products of what is left with the generators.
-    W : tensor of shape (n_cones, m, k)
-    left : tensor of shape (n_cones, m)
+        Gram matrices of generators of norm 1, or zero.
+    """
+
+    def __init__(self, G):
+        self.G = G
+        self.zero = torch.diagonal(G, dim1=1, dim2=2) == 0
+        # A direction that has positive inner products with all generators bounds the sum.
+        total = G.sum((1, 2)).clamp(min=FLOOR).sqrt()[:, None]
+        nearest = (G.sum(2) / total).masked_fill(self.zero, 1).amin(1)
+        self.most = 1 / nearest.clamp(min=0)  # sum of the weights of a row
+
+    @cached_property
+    def eigenvalue(self):
+        """Lower bound of the least eigenvalue of each cone; NaN where it is not certain."""
+        where = "cpu" if self.G.device.type == "mps" else self.G.device
+        regular = self.G + torch.diag_embed(self.zero.to(self.G.dtype))
+        least = torch.linalg.eigvalsh(regular.to(where))[:, 0].to(self.G.device)
+        rounding = 10 * self.G.shape[1] * torch.finfo(self.G.dtype).eps
+        return torch.where(least > 2 * rounding, least - rounding, torch.nan)
+
+    def doubtful(self, gradient, W, left, cones=slice(None), *, measured=False):
+        """Find the rows of which more may be left than ``EXCESS`` above the least.
+
+        Parameters
+        ----------
+        gradient, W : tensors of shape (n, m, k)
+        left : tensor of shape (n, m)
+            Norms of what is left; if they are not ``measured``, lower bounds.
+        cones : tensor of int of shape (n,), default=all
+            That of every stack of rows.
+        measured : bool, default=False
+
+        Returns
+        -------
+        index : tensor of int of shape (n_doubtful, 2)
+            Stacks and rows.
+        """
+        excess = EXCESS[W.dtype]
+        steepest = self.most[cones, None] * gradient.amax(2).clamp_(min=0)
+        lowered = 2 * (steepest - (gradient * W).sum(2)).clamp_(min=0)
+        sure = lowered <= excess * left
+        sure |= measured & (left <= excess)
+        rounded = W.sum(2) * torch.finfo(W.dtype).eps > excess / 2
+        index = (~sure | rounded).nonzero()
+        if len(index) == 0:
+            return index
+        own = torch.arange(len(self.G), device=W.device)[cones][index[:, 0]]
+        place = tuple(index.T)
+        doubtful = self._to_second_order(own, gradient[place], W[place], left[place])
+        return index[doubtful & ~sure[place] | rounded[place]]
+
+    def _to_second_order(self, cones, gradient, W, left):
+        """Whether rows are doubtful although the generators of their cones are independent.
+
+        The gradient on the support is what rounding left. Without the bound at zero, the
+        weights there would lower the squared norm by ``g (G_support)^-1 g``, and change the
+        gradient elsewhere by at most its square root; that is positive for few rows.
+        """
+        eigenvalue = self.eigenvalue[cones]
+        most = torch.fmin(self.most[cones], (W.shape[1] / eigenvalue).sqrt())
+        moved = gradient.masked_fill(W == 0, 0).norm(dim=1) / eigenvalue.sqrt()
+        others = gradient.masked_fill((W > 0) | self.zero[cones], -torch.inf)
+        steepest = (others.amax(1) + moved).clamp(min=0)
+        lowered = 2 * most * steepest + moved.square()
+        return ~(lowered <= EXCESS[W.dtype] * left)
+
+
+def solve_again(certainty, H, X, W, doubtful):
+    """Measure what doubtful rows leave, and solve those that stay so exactly.
+
+    Parameters
+    ----------
+    certainty : Certainty
+    H, X, W : tensors
+        As in :func:`project`; ``W`` is overwritten.
+    doubtful : tensor of int of shape (n, 2)
+        Cones and rows, in order.
+    """
+    cones, counts = doubtful[:, 0].unique(return_counts=True)
+    height = torch.arange(int(counts.amax()), device=counts.device)
+    place = torch.minimum(height, counts[:, None] - 1)  # the last one again, to that height
+    rows = doubtful[(counts.cumsum(0) - counts)[:, None] + place, 1]
+    at = cones[:, None], rows
+    R = add_products(X[at], W[at], H[cones], alpha=-1)
+    gradient = products(R, H[cones].mT)
+    left = certainty.doubtful(gradient, W[at], R.norm(dim=2), cones, measured=True)
+    left = left[left[:, 1] < counts[left[:, 0]]]
+    for i in left[:, 0].unique().tolist():
+        cone, own = cones[i], rows[i, left[left[:, 0] == i, 1]]
+        W[cone, own] = exact_weights(H[cone], X[cone, own], W[cone, own])
+
+
+def exact_weights(H, X, W):
+    """Weights of rows, one by one in float64 from the generators, where they leave less.
+
+    Parameters
+    ----------
+    H : tensor of shape (k, q)
+    X : tensor of shape (n, q)
+    W : tensor of shape (n, k)
+        Weights so far.
 
     Returns
     -------
-    index : tensor of int of shape (n_doubtful, 2)
-        Cones and rows.
+    W : tensor of shape (n, k)
     """
-    total = G.sum((1, 2)).clamp(min=FLOOR).sqrt()[:, None]
-    zero = torch.diagonal(G, dim1=1, dim2=2) == 0
-    nearest = (G.sum(2) / total).masked_fill(zero, 1).amin(1, keepdim=True)
-    most = 1 / nearest.clamp(min=0)  # sum of the weights of a row
-    steepest = gradient.amax(2).clamp_(min=0)
-    lowered = 2 * (most * steepest - (gradient * W).sum(2)).clamp_(min=0)
-    left = left.clamp(min=FLOOR)
-    sure = (lowered <= EXCESS[G.dtype] * left) | (left <= EXCESS[G.dtype])
-    index = (~sure).nonzero()
-    if len(index) == 0:
-        return index
-    cone, row = index.T
-    rows = (gradient[cone, row], W[cone, row], left[cone, row])
-    return index[doubtful_to_second_order(G, cone, most[:, 0], *rows)]
-
-
-def doubtful_to_second_order(G, cone, most, gradient, W, left):
-    """Whether rows are doubtful although the generators of their cones are independent.
-
-    The gradient ``g`` on the support is what rounding left. Without the bound at zero, the
-    weights there would lower the squared norm by ``g (G_support)^-1 g``, and change the
-    gradient elsewhere by at most its square root; that is positive for few rows.
-
-    Parameters
-    ----------
-    G : tensor of shape (n_cones, k, k)
-    cone : tensor of int of shape (n,)
-        That of every row.
-    most : tensor of shape (n_cones,)
-        Bound of the sum of a row's weights.
-    gradient, W : tensors of shape (n, k)
-    left : tensor of shape (n,)
-    """
-    zero = torch.diagonal(G, dim1=1, dim2=2) == 0
-    where = "cpu" if G.device.type == "mps" else G.device
-    regular = G + torch.diag_embed(zero.to(G.dtype))
-    eigenvalue = torch.linalg.eigvalsh(regular.to(where))[:, 0].to(G.device)
-    rounding = 10 * G.shape[1] * torch.finfo(G.dtype).eps
-    eigenvalue = torch.where(eigenvalue > 2 * rounding, eigenvalue - rounding, torch.nan)
-    most = torch.fmin(most, (G.shape[1] / eigenvalue).sqrt())[cone]
-    moved = gradient.masked_fill(W == 0, 0).norm(dim=1) / eigenvalue.sqrt()[cone]
-    steepest = gradient.masked_fill((W > 0) | zero[cone], -torch.inf).amax(1) + moved
-    lowered = 2 * most * steepest.clamp(min=0) + moved.square()
-    return ~(lowered <= EXCESS[G.dtype] * left)
-
-
-def solve_exactly(H, X, W, left, doubtful):
-    """Solve rows one by one from the generators, in float64; keep what leaves less.
-
-    Parameters
-    ----------
-    H, X, W, left : tensors
-        As in :func:`project`; ``W`` and ``left`` are overwritten.
-    doubtful : tensor of int of shape (n, 2)
-        Cones and rows.
-    """
-    doubtful = doubtful.cpu()
-    for cone in doubtful[:, 0].unique().tolist():
-        generators = H[cone].cpu().double().numpy()
-        for row in doubtful[doubtful[:, 0] == cone, 1].tolist():
-            x = X[cone, row].cpu().double().numpy()
-            try:
-                w, least = optimize.nnls(generators.T, x, maxiter=10 * len(generators))
-            except RuntimeError:  # that it did not end
-                continue
-            if least < left[cone, row].item():
-                W[cone, row], left[cone, row] = torch.from_numpy(w), least
+    generators, rows, weights = (tensor.cpu().double().numpy() for tensor in (H, X, W))
+    for x, w in zip(rows, weights, strict=True):
+        try:
+            found, least = optimize.nnls(generators.T, x, maxiter=10 * len(generators))
+        except RuntimeError:  # that it did not end
+            continue
+        if least < np.linalg.norm(x - w @ generators):
+            w[:] = found
+    return torch.from_numpy(weights).to(W)
 
 
 def splitting(G, F):
