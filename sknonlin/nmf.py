@@ -257,7 +257,7 @@ def nnls(X: Any, components: Any, *, device: Device = "auto") -> Any:
     block principal pivoting [1]_ that ends the others. Rows of which it is not certain
     that they leave the least, to 1e-5 of their norm in float32 and 1e-9 in float64, as
     those on components that are nearly equal, are solved one by one by
-    :func:`scipy.optimize.nnls`, in float64 on the processor.
+    ``scipy.optimize.nnls``, in float64 on the processor.
 
     References
     ----------
