@@ -14,7 +14,7 @@ from sklearn.base import (
 )
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
-from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -22,23 +22,32 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
-from skorch import NeuralNet
 from skorch.dataset import get_len
 
 from sknonlin._memorization import training
+from sknonlin._memorization.given_network import (
+    check_estimator_kind,
+    inner_network,
+    steps_before,
+    transformed,
+    with_steps,
+    wraps,
+)
 from sknonlin._memorization.label_report import report_frame
 from sknonlin._memorization.sample_cones import CONE_RANKS
 from sknonlin._memorization.sample_scores import SampleScorer
 from sknonlin._memorization.trajectory import trajectory_of
 from sknonlin._network.adapters import as_network
-from sknonlin._network.samples import as_arrays, check_labels
+from sknonlin._network.samples import as_arrays, check_labels, labels_of
 from sknonlin._running.memory import WORKING_MEMORY_CONSTRAINT, limited
 from sknonlin._running.validation import (
     Layers,
     RandomState,
     check_ranks,
+    is_called_from,
     positions,
     undone_on_error,
+    warn_user,
 )
 from sknonlin.nonlinearity import ActivationNonlinearity, compression_of
 from sknonlin.profile import (
@@ -66,13 +75,19 @@ class MemorizationDetector(
 
     Parameters
     ----------
-    estimator : NeuralNetClassifier, MLPClassifier, FrozenEstimator or None, default=None
-        The network: skorch's ``NeuralNetClassifier`` or ``NeuralNetBinaryClassifier``,
-        or scikit-learn's ``MLPClassifier``, which are cloned and trained; or one of
-        them, already trained, in a :class:`~sklearn.frozen.FrozenEstimator`. None makes
-        a small ReLU network, sized for the data. Give a skorch net its module as a class:
-        a module that is an object keeps its weights when it is cloned, and what was
+    estimator : Module, NeuralNetClassifier, MLPClassifier, FrozenEstimator, Pipeline \
+            or None, default=None
+        The network. A trained ``torch.nn.Module`` is measured as it is, and so is a net in
+        a :class:`~sklearn.frozen.FrozenEstimator`. Skorch's ``NeuralNetClassifier`` or
+        ``NeuralNetBinaryClassifier``, and scikit-learn's ``MLPClassifier``, are cloned and
+        trained. In a :class:`~sklearn.pipeline.Pipeline` that ends in one of these, the
+        steps before it, as a scaler, are fitted with it and applied to all samples. None
+        makes a small ReLU network, sized for the data. Give a skorch net its module as a
+        class: a module that is an object keeps its weights when it is cloned, and what was
         trained once is trained on.
+    classes : array-like of shape (n_classes,), default=None
+        Labels of the outputs of a torch network that is trained already, in their order.
+        None: the labels are the numbers of the outputs.
     nonlinearity : ActivationNonlinearity, default=None
         Template of the ranks, the compression and their settings; its ``by_class``,
         ``n_jobs``, ``working_memory`` and ``random_state`` are not used. Searches over
@@ -106,11 +121,11 @@ class MemorizationDetector(
 
     Attributes
     ----------
-    estimator_ : estimator
-        The trained network.
+    estimator_ : estimator or Module
+        The trained network, in a Pipeline where it was given in one.
     classes_ : ndarray of shape (n_classes,)
-        The labels; those of a frozen skorch net are the numbers of its outputs. Samples
-        of a class that ``fit`` did not see score high.
+        The labels; those of a torch network that was trained before are ``classes``, or
+        the numbers of its outputs. Samples of a class that ``fit`` did not see score high.
     layer_names_ : list of str of length n_layers
         The layers, in the order of their calls.
     profile_ : LayerProfile
@@ -206,7 +221,8 @@ class MemorizationDetector(
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "estimator": [HasMethods(["fit"]), Hidden(torch.nn.Module), None],
+        "estimator": [HasMethods(["fit"]), torch.nn.Module, None],
+        "classes": ["array-like", None],
         "nonlinearity": [ActivationNonlinearity, None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "memory": [str, HasMethods(["cache"]), None],
@@ -219,6 +235,7 @@ class MemorizationDetector(
         self,
         estimator: Any = None,
         *,
+        classes: ArrayLike | None = None,
         nonlinearity: Any = None,
         layers: Layers = "relu",
         batch_size: int = 50,
@@ -231,6 +248,7 @@ class MemorizationDetector(
         verbose: int = 0,
     ) -> None:
         self.estimator = estimator
+        self.classes = classes
         self.nonlinearity = nonlinearity
         self.layers = layers
         self.batch_size = batch_size
@@ -250,11 +268,21 @@ class MemorizationDetector(
     def _codes(self, y):
         """Position of every label in ``classes_``."""
         message = (
-            "y has labels that the network does not know: {unknown}; only {known}. A net "
-            "that is frozen has the numbers of its outputs: encode the labels as it was "
-            "trained on them, LabelEncoder().fit_transform(y)."
+            "y has labels that the network does not know: {unknown}; only {known}. The "
+            "outputs of a network that was trained before have numbers: name them in their "
+            "order, MemorizationDetector(net, classes=[...]), as by the classes_ of the "
+            "LabelEncoder that it was trained with."
         )
         return positions(y, self.classes_, message)
+
+    def _inputs(self, X):
+        """Apply the steps before the network, and check what it takes."""
+        check_is_fitted(self)
+        X = self._validate(X)
+        steps = steps_before(self.estimator_)
+        if steps is None:
+            return X
+        return training.stepped_samples(self.estimator_, steps.transform(X))
 
     # Training ---------------------------------------------------------------------
 
@@ -294,33 +322,47 @@ class MemorizationDetector(
             skorch net's module is an object that is trained already.
         """
         self._validate_params()
-        training.check_estimator_kind(self.estimator)
+        check_estimator_kind(self.estimator)
         _raise_for_params(params, self, "fit")
         with undone_on_error(self), limited(self.working_memory):
             X, y = self._validate(X, y, reset=True)
-            codes = self._train(X, y, params)
+            X, codes = self._train(X, y, params)
             self._measure(X, y, codes)
         training.warn_of_few_samples(self.classes_, codes)
         training.warn_of_misfit(self.profile_)
         return self
 
     def _train(self, X, y, params):
-        """Set the network, trained or as it is, and return the labels' codes."""
+        """Set the network, trained or as it is.
+
+        Returns
+        -------
+        X : samples as the network takes them
+        codes : ndarray of int of shape (n_samples,)
+            Of the labels.
+        """
         training.check_classes(self, y)
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
-        routed = process_routing(self, "fit", **params).get("estimator", {})
-        self.estimator_, self.classes_ = training.trained(
-            self, X, y, self._seed, routed.get("fit", {})
-        )
-        return self._codes(y)
+        routed = process_routing(self, "fit", **params).get("estimator", {}).get("fit", {})
+        steps, X = transformed(self.estimator, X, y, routed)
+        X = X if steps is None else training.stepped_samples(self.estimator, X)
+        network, self.classes_ = training.trained(self, X, y, self._seed, routed)
+        self.estimator_ = with_steps(self.estimator, steps, network)
+        self._threshold = None  # of a single output, not known yet
+        return X, self._codes(y)
 
     def _network(self):
         """Return the network, whose columns have the labels ``classes_``."""
-        return as_network(self.estimator_, self.classes_)
+        network = as_network(inner_network(self.estimator_), self.classes_)
+        if self._threshold is not None:
+            network.threshold = self._threshold
+        return network
 
     def _measure(self, X, y, codes):
         """Set what is measured on the training samples."""
-        score, self.profile_, self.mixed_profile_ = self._profiles(X, y)
+        network = self._network()
+        score, self.profile_, self.mixed_profile_ = self._profiles(network, X, y)
+        self._threshold = network.threshold  # which the profile found out
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
@@ -334,11 +376,11 @@ class MemorizationDetector(
             self._seed,
         )
         self._scorer.fit(
-            self._network(),
+            network,
             X,
             codes,
             len(self.classes_),
-            trajectory=trajectory_of(self.estimator_),
+            trajectory=trajectory_of(inner_network(self.estimator_)),
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
@@ -355,7 +397,7 @@ class MemorizationDetector(
         template = self.nonlinearity
         return ActivationNonlinearity() if template is None else template
 
-    def _profiles(self, X, y):
+    def _profiles(self, network, X, y):
         """Score and profiles on samples with these labels."""
         settings = ProfileSettings.of(
             self._template(),
@@ -366,7 +408,7 @@ class MemorizationDetector(
             random_state=self._seed,
             verbose=self.verbose,
         )
-        return measure_memorization(self._network(), X, y, settings)
+        return measure_memorization(network, X, y, settings)
 
     def measure(self, X: Any, y: ArrayLike) -> tuple[float, LayerProfile, LayerProfile]:
         """Measure how far the network memorized, on any samples.
@@ -387,10 +429,9 @@ class MemorizationDetector(
         mixed_profile : LayerProfile
             On mixed batches.
         """
-        check_is_fitted(self)
-        X = self._validate(X)
+        X = self._inputs(X)
         with limited(self.working_memory):
-            return self._profiles(X, y)
+            return self._profiles(self._network(), X, y)
 
     # Answers ----------------------------------------------------------------------
 
@@ -406,8 +447,8 @@ class MemorizationDetector(
         -------
         labels : ndarray of shape (n_samples,)
         """
-        check_is_fitted(self)
-        return self._network().predict(self._validate(X))
+        X = self._inputs(X)
+        return self._network().predict(X)
 
     def predict_proba(self, X: Any) -> NDArray:
         """Predict the network's probabilities.
@@ -422,15 +463,14 @@ class MemorizationDetector(
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``; columns of the network beyond them do not count.
         """
-        check_is_fitted(self)
-        return self._network().predict_proba(self._validate(X))
+        X = self._inputs(X)
+        return self._network().predict_proba(X)
 
     # Samples ----------------------------------------------------------------------
 
     def _sample_scores(self, X, y=None, *, layers=True):
         """Scores of samples for their labels, or for what the network predicts."""
-        check_is_fitted(self)
-        X = self._validate(X)
+        X = self._inputs(X)
         codes = None if y is None else self._codes(check_labels(X, y))
         n_samples = get_len(as_arrays(X))
         if not n_samples:
@@ -462,7 +502,8 @@ class MemorizationDetector(
         X : array-like of shape (n_samples, n_features), or what the network takes
             Samples: those of ``fit``, or new ones.
         y : array-like of shape (n_samples,), default=None
-            The labels that they were given; None takes the network's predictions.
+            The labels that they were given; None takes the network's predictions, as a
+            Pipeline does, and there warns.
 
         Returns
         -------
@@ -470,7 +511,15 @@ class MemorizationDetector(
             Logarithm of the odds that the label is wrong: above 0 where that is likelier
             than not. A probability is ``scipy.special.expit(scores)``.
         """
-        return self._sample_scores(X, y, layers=False).score
+        scores = self._sample_scores(X, y, layers=False).score
+        if y is None and is_called_from("sklearn.pipeline"):
+            warn_user(
+                "The score_samples of a Pipeline takes no labels: these are the scores of "
+                "the labels that the network predicts. For those that were given, call "
+                "pipe[-1].score_samples(pipe[:-1].transform(X), y), or put the steps into "
+                "the detector: MemorizationDetector(make_pipeline(scaler, network))."
+            )
+        return scores
 
     def detect(self, X: Any, y: ArrayLike) -> NDArray:
         """Flag the samples whose label was memorized.
@@ -533,7 +582,7 @@ class MemorizationDetector(
         return report_frame(
             pd,
             X,
-            self.classes_[self._codes(check_labels(X, y))],
+            self.classes_[self._codes(labels_of(y))],
             self.classes_,
             scores,
             self._scorer.columns_of_evidence,
@@ -597,6 +646,6 @@ class MemorizationDetector(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.three_d_array = training.wraps(self.estimator, NeuralNet)
+        tags.input_tags.three_d_array = wraps(self.estimator, training.TORCH)
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -44,7 +44,7 @@ PARAMETERS = {
     "by_class cumulative replay n_jobs working_memory random_state verbose settings",
     "sknonlin.ActivationNonlinearity": f"ranks compression by_class {SETTINGS} n_draws "
     "device random_state working_memory n_jobs verbose",
-    "sknonlin.MemorizationDetector": "estimator nonlinearity layers batch_size n_batches "
+    "sknonlin.MemorizationDetector": "estimator classes nonlinearity layers batch_size n_batches "
     "contamination memory n_jobs working_memory random_state verbose",
     "sknonlin.callbacks.NonlinearityScoring": "name layers every unit ranks batch_size "
     "n_batches random_state",

@@ -8,10 +8,8 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.utils import assert_all_finite
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
@@ -19,23 +17,33 @@ from skorch.helper import SliceDataset
 from torch import nn
 from torch.utils.data import Dataset
 
+from sknonlin._memorization.given_network import (
+    check_own_classes,
+    inner_network,
+    is_trained,
+    output_classes,
+    steps_before,
+    wraps,
+)
 from sknonlin._memorization.trajectory import watched
-from sknonlin._network.adapters import as_network, first_run
+from sknonlin._network.adapters import as_network
 from sknonlin._network.samples import (
     as_arrays,
     check_labels,
     in_precision,
     is_frame,
+    labels_of,
     refuse_streams,
 )
 from sknonlin._running.memory import MOST, file_mapping, release_pages
 from sknonlin._running.torch_settings import random_state_kept
-from sknonlin._running.validation import as_labels, warn_user
+from sknonlin._running.validation import warn_user
 
 WIDTH, N_LAYERS = 64, 2
-#: Samples that go to a skorch net as they are.
+#: Networks that take more than tables.
+TORCH = (NeuralNet, torch.nn.Module)
+#: Samples that go to them as they are.
 SKORCH_INPUT = (Mapping, tuple, torch.Tensor, Dataset)
-KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier)
 #: What to give a detector, for searches over parameters of its parts.
 PARTS = {"estimator": "a network", "nonlinearity": "ActivationNonlinearity()"}
 # Samples of a class. On the ten classes of digits, clean, the score's standard deviation
@@ -104,35 +112,6 @@ def check_owners(detector, params):
             )
 
 
-def check_estimator_kind(estimator):
-    """Refuse what is not a network that can be trained or is.
-
-    Raises
-    ------
-    TypeError
-        If it is not.
-    """
-    inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
-    if inner is None or isinstance(inner, KINDS):
-        return
-    remedy = "Use one of those."
-    if isinstance(inner, torch.nn.Module):
-        remedy = (
-            "Wrap the module: NeuralNetClassifier(module, ...), or measure it as it is "
-            "with layer_profile(module, X, y)."
-        )
-    if isinstance(inner, Pipeline):
-        remedy = (
-            "Put the other steps before the detector: make_pipeline(scaler, "
-            "MemorizationDetector(network))."
-        )
-    raise TypeError(
-        f"estimator is a {type(inner).__name__}; it must be skorch's NeuralNetClassifier "
-        "or NeuralNetBinaryClassifier, scikit-learn's MLPClassifier, one of them in a "
-        f"FrozenEstimator, or None. {remedy}"
-    )
-
-
 def check_classes(detector, y):
     """Refuse labels that are not those of classes, or of one class alone.
 
@@ -149,17 +128,21 @@ def check_classes(detector, y):
         )
 
 
-def warn_of_trained_module(net):
-    """Warn where training would go on from the weights of a module."""
-    if not getattr(net, "initialized_", False):
-        return
-    given = [getattr(net, name) for name in net._modules]
-    if any(isinstance(module, torch.nn.Module) for module in given):
+def warn_of_trained(estimator):
+    """Warn where a network that is trained already would be trained again."""
+    remedy = "To measure it as it is, pass FrozenEstimator(net), of sklearn.frozen."
+    given = [getattr(estimator, name) for name in getattr(estimator, "_modules", ())]
+    objects = any(isinstance(module, torch.nn.Module) for module in given)
+    if objects and getattr(estimator, "initialized_", False):
         warn_user(
             "The module of this skorch net is an object that was initialized already, and "
             "a clone keeps its weights: training goes on from them. Give the module as a "
-            f"class, {type(net).__name__}(Module, ...), to train anew, or the net in a "
-            "FrozenEstimator to measure it as it is."
+            f"class, {type(estimator).__name__}(Module, ...), to train anew. {remedy}"
+        )
+    elif getattr(estimator, "history_", None) or hasattr(estimator, "coefs_"):
+        warn_user(
+            f"This {type(estimator).__name__} is trained already, and fit trains a clone "
+            f"of it anew. {remedy}"
         )
 
 
@@ -167,7 +150,7 @@ def unfitted_network(estimator, X, n_classes, seed):
     """Return the network to train: a clone, or the default one sized for the data."""
     if estimator is None:
         return default_network(*X.shape, n_classes)
-    warn_of_trained_module(estimator)
+    warn_of_trained(estimator)
     network = clone(estimator)
     if isinstance(network, NeuralNetBinaryClassifier) and n_classes > 2:
         raise ValueError(
@@ -187,22 +170,21 @@ def train_network(estimator, X, y, seed, params):
         return estimator.fit(X, y, **params)
 
 
-def wraps(estimator, kind):
-    """Whether a network is of some kind, be it frozen."""
-    if isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    return isinstance(estimator, kind)
-
-
 def validate_samples(detector, X, y="no_validation", *, reset=False):
     """Return samples as the network takes them, and labels where there are some."""
     refuse_streams(X)
     if not isinstance(y, str):
-        y = as_labels(as_arrays(y) if isinstance(y, SliceDataset) else y)
+        y = labels_of(y)
+    estimator = detector.estimator
+    if steps_before(estimator) is not None:  # which take what they take
+        validate_data(detector, X, skip_check_array=True, reset=reset)
+        if isinstance(y, str):
+            return X
+        check_consistent_length(X, y)
+        return X, y
     if isinstance(X, SliceDataset | dict) or sparse.issparse(X):
         X = as_arrays(X)
-    estimator = detector.estimator
-    if isinstance(X, SKORCH_INPUT) and wraps(estimator, NeuralNet):
+    if isinstance(X, SKORCH_INPUT) and wraps(estimator, TORCH):
         for name in ("n_features_in_", "feature_names_in_") if reset else ():
             vars(detector).pop(name, None)
         return X if isinstance(y, str) else (X, check_labels(X, y))
@@ -214,7 +196,7 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
         reset=reset,
         ensure_all_finite=not mapped,
         force_writeable=is_frame(X),  # as those of frames are not, and torch warns
-        allow_nd=wraps(estimator, NeuralNet),
+        allow_nd=wraps(estimator, TORCH),
         dtype=np.float32 if estimator is None else "numeric",
     )
     X, y = checked if isinstance(checked, tuple) else (checked, y)
@@ -223,6 +205,14 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
             assert_all_finite(X[start : start + MOST["checked rows"]], input_name="X")
             release_pages(X)
     return X if isinstance(y, str) else (X, y)
+
+
+def stepped_samples(estimator, X):
+    """Check samples that the steps before a network gave, and make arrays of them."""
+    if isinstance(X, SKORCH_INPUT) and wraps(estimator, TORCH):
+        return X
+    name = "X, as the steps before the network give it,"
+    return check_array(as_arrays(X), allow_nd=wraps(estimator, TORCH), input_name=name)
 
 
 def precision_of(net):
@@ -240,25 +230,21 @@ def precision_of(net):
 
 
 def trained(detector, X, y, seed, params):
-    """Train a detector's network, or take it as it is where it is frozen.
+    """Train a detector's network, or take it as it is where it is trained already.
 
     Returns
     -------
-    network : estimator
+    network : estimator or torch.nn.Module
     classes : ndarray of shape (n_classes,)
         The labels of its outputs.
     """
-    frozen = detector.estimator
-    if isinstance(frozen, FrozenEstimator):
-        network = as_network(frozen)
-        if network.classes is not None:
-            return frozen, network.classes
-        n_few = min(2, len(y))
-        few = next(network.batches(X, list(range(n_few)), n_few))
-        with first_run(few, n_few):
-            return frozen, np.arange(network.predict_proba(few).shape[1])
+    estimator = detector.estimator
+    own = check_own_classes(estimator, detector.classes)
+    if is_trained(estimator):
+        inner = inner_network(estimator)
+        return inner, output_classes(as_network(inner), X, y, own)
     classes, codes = np.unique(y, return_inverse=True)
-    network = unfitted_network(frozen, X, len(classes), seed)
+    network = unfitted_network(inner_network(estimator), X, len(classes), seed)
     if isinstance(network, NeuralNetBinaryClassifier):
         y = codes.astype(np.float32)
     elif isinstance(network, NeuralNet):

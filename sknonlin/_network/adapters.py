@@ -19,6 +19,7 @@ from skorch import (
     NeuralNetRegressor,
 )
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import get_len
 from skorch.utils import multi_indexing, to_numpy, to_tensor
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -45,6 +46,7 @@ SKORCHS_OWN = {
     for kind in (NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
 }
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+N_PREDICTED = 128  # samples in a batch of which a bare module predicts labels
 ACTIVATIONS = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -153,6 +155,9 @@ class Network:
 
     def _shares(self, output):
         """Apply what makes probabilities of outputs outside of the module."""
+        if self.threshold and (output.ndim == 1 or output.shape[1] == 1):
+            output = output.reshape(len(output), 1)
+            return torch.cat([1 - output, output], 1)
         return output
 
     def doubts(self, output, codes):
@@ -160,6 +165,20 @@ class Network:
         probabilities = self.probabilities(output)
         others = probabilities.scatter(1, codes[:, None].to(probabilities.device), 0)
         return torch.nan_to_num(others.sum(1)).clamp(0, 1)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes, by the module itself."""
+        parts = []
+        with self.as_found(), torch.no_grad():
+            for batch in self.batches(X, np.arange(get_len(as_arrays(X))), N_PREDICTED):
+                output = self.run(moved(batch, self.device))
+                parts.append(self.probabilities(output).cpu().numpy())
+        return np.concatenate(parts)
+
+    def predict(self, X):
+        """Labels by the module: its columns' numbers where it knows no others."""
+        codes = self.predict_proba(X).argmax(1)
+        return codes if self.classes is None else self.classes[codes]
 
     def encode(self, y, output):
         """Columns that the labels ``y`` have in the network's output.

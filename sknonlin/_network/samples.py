@@ -159,11 +159,16 @@ def cast(batch, dtype):
     return batch.to(dtype) if floating else batch
 
 
-def check_labels(X, y):
-    """Labels as an array, as many as there are samples."""
+def labels_of(y):
+    """Labels as an array, from whatever holds them."""
     if y is None:
         raise ValueError("y is None; give the label of every sample.")
-    y = as_labels(as_arrays(y) if isinstance(y, SliceDataset) else y)
+    return as_labels(as_arrays(y) if isinstance(y, SliceDataset) else y)
+
+
+def check_labels(X, y):
+    """Labels as an array, as many as there are samples."""
+    y = labels_of(y)
     n_samples = get_len(as_arrays(X))
     if n_samples != len(y):
         raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")

@@ -51,6 +51,11 @@ def warn_user(message):
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
+def is_called_from(module):
+    """Whether the code of some module called the method that asks."""
+    return sys._getframe(2).f_globals.get("__name__") == module
+
+
 #: Tensors that do not hold a number at every place, and what to pass instead.
 UNREADABLE = (
     (
