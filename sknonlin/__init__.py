@@ -1,5 +1,6 @@
 """Tell whether a ReLU network learned or memorized."""
 
+from sknonlin.bounds import RankBounds, rank_bounds
 from sknonlin.detector import MemorizationDetector
 from sknonlin.nmf import NMFPath, nmf_path, nnls
 from sknonlin.nonlinearity import ActivationNonlinearity
@@ -12,8 +13,10 @@ __all__ = [
     "LayerProfile",
     "MemorizationDetector",
     "NMFPath",
+    "RankBounds",
     "__version__",
     "layer_profile",
     "nmf_path",
     "nnls",
+    "rank_bounds",
 ]

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "_running": [],
     "_matrices": ["_running"],
     "_factorization": ["_running", "_matrices"],
+    "_bounds": ["_running"],
     "_network": ["_running"],
     "_memorization": [*BELOW, "curves"],
     "inspection": ["curves"],

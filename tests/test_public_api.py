@@ -14,10 +14,12 @@ NAMES = {
         "LayerProfile",
         "MemorizationDetector",
         "NMFPath",
+        "RankBounds",
         "__version__",
         "layer_profile",
         "nmf_path",
         "nnls",
+        "rank_bounds",
     ],
     "sknonlin.batches": ["draw_batches", "make_batches", "make_reference_batches"],
     "sknonlin.callbacks": ["NonlinearityMonitor", "NonlinearityScoring"],
@@ -39,6 +41,7 @@ NAMES = {
 SETTINGS = "solver max_iter tol max_rows"
 PARAMETERS = {
     "sknonlin.nmf_path": f"X ranks {SETTINGS} device random_state working_memory verbose",
+    "sknonlin.rank_bounds": "A tol max_time random_state",
     "sknonlin.nnls": "X components device",
     "sknonlin.layer_profile": "net X y layers ranks compression batch_size n_batches "
     "by_class cumulative replay n_jobs working_memory random_state verbose settings",

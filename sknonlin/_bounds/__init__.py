@@ -1,0 +1,1 @@
+"""Bounds of the non-negative rank, each of them proved."""
