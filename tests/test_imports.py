@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "_bounds": ["_running"],
     "_network": ["_running"],
     "_memorization": [*BELOW, "curves"],
+    "_review": ["_running"],
     "inspection": ["curves"],
 }
 

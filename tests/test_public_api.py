@@ -37,6 +37,13 @@ NAMES = {
         "TrainingDisplay",
     ],
     "sknonlin.metrics": ["memorization_scorer", "neg_memorization_scorer"],
+    "sknonlin.review": [
+        "apply_review",
+        "corrected_labels",
+        "to_datalab",
+        "to_label_studio",
+        "write_review",
+    ],
 }
 SETTINGS = "solver max_iter tol max_rows"
 PARAMETERS = {
@@ -53,6 +60,10 @@ PARAMETERS = {
     "n_batches random_state",
     "sknonlin.callbacks.NonlinearityMonitor": "X y layers ranks batch_size n_batches "
     "random_state",
+    "sknonlin.review.write_review": "report path X kind class_names title max_rows "
+    "image_shape thumbnail_size feature_names n_features sampling_rate decode",
+    "sknonlin.review.apply_review": "y decisions allow_new",
+    "sknonlin.review.corrected_labels": "report threshold min_certainty y",
     "sknonlin.datasets.make_noisy_labels": "y p random_state kind X transition",
     "sknonlin.datasets.make_spoken_digits": "n_samples random_state data_home return_X_y",
 }

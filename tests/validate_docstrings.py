@@ -13,6 +13,7 @@ import sknonlin.callbacks
 import sknonlin.curves
 import sknonlin.datasets
 import sknonlin.inspection
+import sknonlin.review
 
 # Not asked for: extended summaries, See Also and Examples sections everywhere, the
 # period and capital rules that mathematical descriptions break, and unnamed returns;
@@ -20,7 +21,13 @@ import sknonlin.inspection
 IGNORED = {"ES01", "SA01", "EX01", "GL08", "RT03", "PR08", "PR09", "RT05", "RT02"}
 
 
-MODULES = (sknonlin, sknonlin.callbacks, sknonlin.datasets, sknonlin.inspection)
+MODULES = (
+    sknonlin,
+    sknonlin.callbacks,
+    sknonlin.datasets,
+    sknonlin.inspection,
+    sknonlin.review,
+)
 
 
 def public_names():

@@ -1,0 +1,162 @@
+"""The report of labels, as the review takes it."""
+
+import numpy as np
+
+from sknonlin._review.labels import LabelTexts, names_of, plain, some
+
+REQUIRED = ("index", "given", "suggested", "probability")
+
+
+def check_report(report):
+    """Refuse what is not a report of labels.
+
+    Parameters
+    ----------
+    report : pandas.DataFrame
+        As ``MemorizationDetector.label_report`` returns it, or some of its rows.
+
+    Returns
+    -------
+    report : pandas.DataFrame
+
+    Raises
+    ------
+    TypeError
+        If it is no frame.
+    ValueError
+        If it has no such columns, or a sample twice.
+    """
+    if not (hasattr(report, "iloc") and hasattr(report, "columns")):
+        raise TypeError(
+            f"report is a {type(report).__name__}; it must be the frame that "
+            "MemorizationDetector.label_report returns."
+        )
+    missing = [name for name in REQUIRED if name not in report.columns]
+    if missing:
+        raise ValueError(
+            f"report has no column {some(map(repr, missing))}; it has "
+            f"{list(report.columns)}. Give the frame that label_report returns."
+        )
+    index = report["index"]
+    if index.dtype.kind not in "iu" or (len(index) and index.min() < 0):
+        raise ValueError("report['index'] must hold the places of samples, from 0.")
+    if index.duplicated().any():
+        twice = index[index.duplicated()].unique().tolist()
+        raise ValueError(f"report has samples twice: {some(twice)}. Drop the duplicates.")
+    return report
+
+
+def labels_of(report):
+    """Return the texts of the labels, those given and those suggested.
+
+    Returns
+    -------
+    texts : LabelTexts
+    given, suggested : list
+    """
+    if not len(report):
+        return LabelTexts([]), [], []
+    given = plain(report["given"])
+    suggested = plain(report["suggested"])
+    return LabelTexts(given + suggested), given, suggested
+
+
+def row_labels(report, X):
+    """Labels of the rows of a report, where they tell more than their places do.
+
+    Parameters
+    ----------
+    report : pandas.DataFrame
+    X : object
+        The samples shown. A pandas frame or Series hands on its index.
+
+    Returns
+    -------
+    labels : list of str or None
+
+    Raises
+    ------
+    ValueError
+        If the samples are labelled otherwise than the report.
+    """
+    own = report.index.dtype.kind not in "iu" or report.index.nlevels > 1
+    if not hasattr(X, "iloc"):
+        return [str(label) for label in report.index] if own else None
+    places = report["index"].to_numpy()
+    if not own and X.index.equals(X.reset_index(drop=True).index):
+        return None
+    labels = [str(label) for label in X.index[places]]
+    if own and labels != [str(label) for label in report.index]:
+        raise ValueError(
+            "X has other row labels than the report at the same places. Give the samples "
+            "that were in label_report, in the same order."
+        )
+    return labels
+
+
+def check_pairs(labels, positions, given):
+    """Refuse labels that are not those of a report.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    for i, label in zip(positions, given, strict=True):
+        if i >= len(labels) or labels[i] != label:
+            found = f"{labels[i]!r}" if i < len(labels) else "no label"
+            raise ValueError(
+                f"y has {found} at index {i}, where the report has {label!r} as given. "
+                "Give the labels that were in label_report, in the same order."
+            )
+
+
+def column(report, name, convert):
+    """Read a column that need not be there; None stands for what is not known."""
+    if name not in report.columns:
+        return [None] * len(report)
+    values = report[name].tolist()
+    return [
+        None if isinstance(v, float) and not np.isfinite(v) else convert(v) for v in values
+    ]
+
+
+def review_of(report, n_rows, X, class_names):
+    """Prepare what a page says of its rows.
+
+    Parameters
+    ----------
+    report : pandas.DataFrame
+    n_rows : int
+        Of the page, the first ones.
+    X : object
+        The samples shown.
+    class_names : list of str, dict or None
+
+    Returns
+    -------
+    review : dict
+        ``summary``; ``classes``, pairs of text and name; ``rows``, of each the index, the
+        label of the row, given, suggested, probability, layer, certainty and flag.
+    """
+    texts, given, suggested = labels_of(report)
+    rows = report.head(n_rows)
+    code = {label: i for i, label in enumerate(texts.texts)}
+    shown = zip(
+        rows["index"].tolist(),
+        row_labels(rows, X) or [None] * n_rows,
+        [code[label] for label in given[:n_rows]],
+        [code[label] for label in suggested[:n_rows]],
+        column(rows, "probability", float),
+        column(rows, "layer", str),
+        column(rows, "certainty", float),
+        column(rows, "flagged", bool),
+        strict=True,
+    )
+    names = names_of(texts.texts, class_names)
+    part = "" if n_rows == len(report) else f"The first {n_rows:,} of "
+    return {
+        "summary": f"{part}{len(report):,} samples. The button Help says how to review.",
+        "classes": list(zip(texts.texts.values(), names, strict=True)),
+        "rows": list(shown),
+    }
