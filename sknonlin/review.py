@@ -222,7 +222,7 @@ def apply_review(y: ArrayLike, decisions: Any, *, allow_new: bool = False) -> An
     index = getattr(y, "index", None) if hasattr(y, "iloc") else None
     positions = review_decisions.places_in(index, len(labels), found)
     review_decisions.check_given(texts, labels, positions, found)
-    new = review_decisions.resolved(texts, found, positions, allow_new=allow_new)
+    new = review_decisions.resolved(texts, labels, positions, found, allow_new=allow_new)
     return replaced(y, list(new), list(new.values()))
 
 

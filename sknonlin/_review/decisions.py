@@ -19,6 +19,7 @@ class Decision:
     index: int
     given: Any
     label: Any  # None where it was skipped
+    is_kept: bool = False
     row: Any = None  # label of the row in the reviewed frame
 
 
@@ -120,15 +121,9 @@ def parsed(row, place):
             f"decisions, {place}: the label is empty, but the decision is {decision!r}. "
             "Write a label, or 'skip'."
         )
-    if decision == "keep" and text_of_cell(str(label)) != text_of_cell(str(given)):
-        raise ValueError(
-            f"decisions, {place}: the decision is 'keep', but the label {label!r} is not "
-            f"the one given, {given!r}. Write 'other' to change it."
-        )
-    row_label = row.get("row")
-    return Decision(
-        place, whole, given, label, None if is_blank(row_label) else str(row_label)
-    )
+    name = row.get("row")
+    name = None if is_blank(name) else str(name)
+    return Decision(place, whole, given, label, decision == "keep", name)
 
 
 def places_in(y_index, n_samples, decisions):
@@ -209,40 +204,49 @@ def check_given(texts, labels, positions, decisions):
             )
 
 
-def resolved(texts, decisions, positions, *, allow_new):
+def resolved(texts, labels, positions, decisions, *, allow_new):
     """Find the new label of every position.
 
     Parameters
     ----------
     texts : LabelTexts
-    decisions : list of Decision
+    labels : list
+        Those given.
     positions : list of int
         Of the decisions.
+    decisions : list of Decision
     allow_new : bool
         Whether labels may be new.
 
     Returns
     -------
-    labels : dict of label by position
+    new : dict of label by position
 
     Raises
     ------
     ValueError
-        If a label is unknown, or two decisions on a sample differ.
+        If a label is unknown, contradicts its decision, or two decisions on a sample
+        differ.
     """
-    labels, first = {}, {}
+    new, first = {}, {}
     for i, decision in zip(positions, decisions, strict=True):
         if decision.label is None:
             continue
         label = label_of(texts, decision, allow_new)
-        if i in labels and labels[i] != label:
+        if decision.is_kept and label != labels[i]:
             raise ValueError(
-                f"decisions has two labels for index {decision.index}: {labels[i]!r} "
+                f"decisions, {decision.place}: the decision is 'keep', but the label "
+                f"{label!r} is not the one given, {labels[i]!r}. Write 'other' to change "
+                "the label."
+            )
+        if i in new and new[i] != label:
+            raise ValueError(
+                f"decisions has two labels for index {decision.index}: {new[i]!r} "
                 f"({first[i]}) and {label!r} ({decision.place}). Keep one of these rows."
             )
-        labels[i] = label
+        new[i] = label
         first.setdefault(i, decision.place)
-    return labels
+    return new
 
 
 def label_of(texts, decision, allow_new):

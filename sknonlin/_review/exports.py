@@ -102,8 +102,8 @@ def add_to_datalab(report, lab):
     for i, (label, given) in enumerate(zip(labels, report["given"].tolist(), strict=True)):
         if str(label) != str(given):
             raise ValueError(
-                f"lab has the label {label!r} at index {i}, where the report has "
-                f"{given!r}. Make both of the same labels, in the same order."
+                f"lab has the label {str(label)!r} at index {i}, where the report has "
+                f"{str(given)!r}. Make both of the same labels, in the same order."
             )
     manager()
     lab.find_issues(issue_types={ISSUE: {"report": report}})

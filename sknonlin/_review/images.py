@@ -86,7 +86,8 @@ def value_range(images):
 
 def as_bytes(image, low, high):
     """Bring values to bytes; what is not a number becomes black."""
-    scaled = (image.astype(np.float64) - low) * (255 / max(high - low, 1e-12))
+    with np.errstate(all="ignore"):  # of values that are next to the largest floats
+        scaled = (image.astype(np.float64) - low) / max(high - low, 1e-12) * 255
     return np.round(np.nan_to_num(scaled).clip(0, 255)).astype(np.uint8)
 
 

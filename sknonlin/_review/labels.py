@@ -9,7 +9,9 @@ MANY = 5  # of examples in an error
 
 def plain(labels):
     """Labels as a list of Python's own values, checked."""
-    return as_labels(labels).tolist()
+    checked = as_labels(labels).tolist()
+    is_categorical = hasattr(labels, "cat") or hasattr(labels, "add_categories")
+    return labels.tolist() if is_categorical else checked  # truth values stay so
 
 
 def some(things):
@@ -21,7 +23,9 @@ def some(things):
 
 def is_blank(value):
     """Whether a cell holds nothing: empty, None or what pandas calls missing."""
-    return value is None or value == "" or str(value) in ("nan", "NaT", "<NA>")
+    if isinstance(value, str):
+        return value == ""
+    return value is None or str(value) in ("nan", "NaT", "<NA>")
 
 
 def text_of_cell(text):
@@ -71,7 +75,8 @@ class LabelTexts:
         Parameters
         ----------
         cell : object
-            What was read. Numbers may be written in other ways, as spreadsheets do.
+            What was read. Numbers may be written in other ways, as spreadsheets and
+            pandas do.
 
         Returns
         -------
@@ -82,7 +87,8 @@ class LabelTexts:
         KeyError
             If there is no such label.
         """
-        text = str(cell)
+        is_whole = isinstance(cell, float) and cell.is_integer()
+        text = str(int(cell) if is_whole else cell)
         for candidate in (text_of_cell(text), text):
             if candidate in self._labels:
                 return self._labels[candidate]
