@@ -1,131 +1,35 @@
 """The display of the samples whose labels look most memorized."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, validate_params
-from sklearn.utils.validation import _get_feature_names
 
 from sknonlin.inspection._drawing import axes_for
+from sknonlin.inspection._samples import (
+    as_images,
+    before_pipeline,
+    drawable,
+    feature_names_of,
+    names_of_classes,
+    shortly,
+    take_samples,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CHANNELS = (1, 3)  # of grey and of coloured images
 MANY_COLUMNS = 8  # of images
 MANY_FEATURES = 6  # of which a table shows no more, unless asked
-LETTER, CAPTION = 0.6, 4.2  # a letter's width, a caption's height, in font sizes
+LETTER, CAPTION = 0.6, 5.4  # a letter's width, a caption's height, in font sizes
+LONG = 24  # letters; columns with longer cells are aligned at the left
 NOT_FLAGGED = "0.45"  # the grey of what is not flagged
+ABOUT = ("sample", "given", "suggested", "memorization score")  # columns of every table
 COUNT = Interval(Integral, 1, None, closed="left")
-
-
-def take_samples(X, index, n_samples, parameter):
-    """Take samples as an array, from an array, a frame, a list or a tensor.
-
-    Raises
-    ------
-    TypeError
-        If X is something else.
-    ValueError
-        If it has not as many samples as there are labels.
-    """
-    if not (hasattr(X, "shape") or isinstance(X, list)):
-        raise TypeError(
-            f"{parameter} is a {type(X).__name__}, which has no pictures or features to "
-            "show. Give images=, an array with the picture of every sample."
-        )
-    if len(X) != n_samples:
-        raise ValueError(f"{parameter} has {len(X)} samples, but y has {n_samples} labels.")
-    if isinstance(X, torch.Tensor):
-        return X[index.tolist()].detach().cpu().numpy()
-    return np.asarray(_safe_indexing(X, index))
-
-
-def as_images(samples, image_shape):
-    """Arrange samples as images, where they are.
-
-    Parameters
-    ----------
-    samples : ndarray of shape (n_samples, ...)
-    image_shape : tuple of int or None
-        Of a sample.
-
-    Returns
-    -------
-    samples : ndarray of shape (n_samples, h, w), (n_samples, h, w, 3) or \
-(n_samples, n_features)
-        The last for samples that are no images.
-
-    Raises
-    ------
-    ValueError
-        If they do not fit.
-    """
-    if image_shape is not None:
-        samples = reshaped(samples, tuple(image_shape))
-    if samples.ndim in (2, 3):
-        return samples
-    if samples.ndim == 4 and samples.shape[1] in CHANNELS:
-        samples = np.moveaxis(samples, 1, -1)
-    if samples.ndim != 4 or samples.shape[-1] not in CHANNELS:
-        raise ValueError(
-            f"Samples of shape {samples.shape[1:]} are neither images, (h, w), (1, h, w) "
-            "or (3, h, w), nor rows of features. Give images=, or image_shape= for flat "
-            "ones."
-        )
-    return samples[..., 0] if samples.shape[-1] == 1 else samples
-
-
-def reshaped(samples, image_shape):
-    """Give flat samples the shape of an image.
-
-    Raises
-    ------
-    ValueError
-        If they have not as many numbers.
-    """
-    if len(image_shape) not in (2, 3) or np.prod(image_shape) != samples[0].size:
-        raise ValueError(
-            f"image_shape={image_shape} does not fit samples of {samples[0].size} numbers. "
-            "Give (h, w) or (3, h, w) with that product."
-        )
-    return samples.reshape(len(samples), *image_shape)
-
-
-def drawable(image):
-    """Bring a coloured image of floats to [0, 1], if it is not there."""
-    if image.ndim == 2 or np.issubdtype(image.dtype, np.integer):
-        return image
-    low, high = image.min(), image.max()
-    if low >= 0 and high <= 1:
-        return image
-    return (image - low) / max(high - low, np.finfo(image.dtype).tiny)
-
-
-def feature_names_of(X, samples, given):
-    """Names of the features of a table: those given, a frame's own, or numbers.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many as features.
-    """
-    n_features = samples.shape[1]
-    names = _get_feature_names(X) if given is None else given
-    if names is None:
-        names = [f"x{i}" for i in range(n_features)]
-    if len(names) != n_features:
-        raise ValueError(
-            f"feature_names has {len(names)} names, but X has {n_features} features. Give "
-            "one for each."
-        )
-    return [str(name) for name in names]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -133,13 +37,14 @@ class MemorizedSamplesDisplay:
     """The samples whose labels look most memorized, with the labels suggested.
 
     Make one with :meth:`from_estimator`, and draw it with :meth:`plot`: a grid of images,
-    or a table of features. Those that the detector does not flag are written in grey.
+    or a table of features or texts. All have their places in the data beside them. Those
+    that the detector does not flag are written in grey.
 
     Parameters
     ----------
     samples : ndarray of shape (n_samples, h, w), (n_samples, h, w, 3) or \
 (n_samples, n_features)
-        Images, or features.
+        Images, or features. Texts are a table of one column.
     index : ndarray of int of shape (n_samples,)
         The samples' places in the data.
     given : ndarray of shape (n_samples,)
@@ -151,7 +56,7 @@ class MemorizedSamplesDisplay:
     flagged : ndarray of bool of shape (n_samples,)
         Whether the scores are above the detector's threshold.
     feature_names : list of str of length n_features, default=None
-        Names of features; None for images.
+        Names of features, ``["text"]`` for texts; None for images.
 
     Attributes
     ----------
@@ -198,6 +103,7 @@ class MemorizedSamplesDisplay:
         {
             "n_samples": [COUNT],
             "image_shape": [tuple, list, None],
+            "decode": [callable, None],
             "class_names": ["array-like", Mapping, None],
             "feature_names": ["array-like", None],
         },
@@ -211,6 +117,7 @@ class MemorizedSamplesDisplay:
         *,
         images: Any = None,
         image_shape: Sequence[int] | None = None,
+        decode: Callable | None = None,
         n_samples: int = 24,
         class_names: Any = None,
         feature_names: ArrayLike | None = None,
@@ -224,13 +131,16 @@ class MemorizedSamplesDisplay:
         X : array-like of shape (n_samples, n_features), or what the network takes
             Samples, as in :meth:`MemorizationDetector.label_report`. Those of shape
             (h, w), (1, h, w) or (3, h, w) are shown as images, flat ones as rows of a
-            table.
+            table, strings as texts. Before a pipeline, they are shown as they go into it.
         y : array-like of shape (n_samples,)
             The labels that they were given.
         images : array-like of shape (n_samples, ...), default=None
-            What to show in place of X.
+            What to show in place of X: pictures, a frame of values that are not scaled,
+            or texts.
         image_shape : tuple of int, default=None
             Shape of a sample that is an image, but flat: (h, w) or (3, h, w).
+        decode : callable, default=None
+            Makes a text of a sample of token ids, as a tokenizer's ``decode`` does.
         n_samples : int, default=24
             Samples to take; all where there are fewer.
         class_names : array-like of shape (n_classes,) or dict, default=None
@@ -253,17 +163,20 @@ class MemorizedSamplesDisplay:
             If shapes or names do not fit, or for the reasons of
             :meth:`MemorizationDetector.label_report`.
         """
+        detector, seen = before_pipeline(detector, X)
         if not hasattr(detector, "label_report"):
             raise TypeError(
                 f"detector is a {type(detector).__name__}; it must be a fitted "
                 "MemorizationDetector: MemorizationDetector(FrozenEstimator(net))."
                 "fit(X, y) takes a network that is trained."
             )
-        report = detector.label_report(X, y)
+        report = detector.label_report(seen, y)
         n_labels, report = len(report), report.head(n_samples)
         index = report["index"].to_numpy()
         shown, parameter = (X, "X") if images is None else (images, "images")
         samples = take_samples(shown, index, n_labels, parameter)
+        if decode is not None:
+            samples = np.array([decode(sample) for sample in samples], dtype=object)
         samples = as_images(samples, image_shape)
         is_table = samples.ndim == 2
         names = names_of_classes(detector.classes_, class_names)
@@ -291,7 +204,7 @@ class MemorizedSamplesDisplay:
         features: ArrayLike | None = None,
         image_kw: dict | None = None,
     ) -> Self:
-        """Draw the images in a grid, or the table.
+        """Draw the images in a grid, or the features or texts in a table.
 
         Parameters
         ----------
@@ -330,9 +243,9 @@ class MemorizedSamplesDisplay:
         clear(ax)
         self.table_ = None
         captions = [
-            f"given {given}\nsuggested {suggested}\nscore {score:.2f}"
-            for given, suggested, score in zip(
-                self.given, self.suggested, self.scores, strict=True
+            f"sample {i}\ngiven {given}\nsuggested {suggested}\nscore {score:.2f}"
+            for i, given, suggested, score in zip(
+                self.index, self.given, self.suggested, self.scores, strict=True
             )
         ]
         longest = max(len(line) for caption in captions for line in caption.split("\n"))
@@ -360,35 +273,41 @@ class MemorizedSamplesDisplay:
             )
         at = [self.feature_names.index(name) for name in features]
         return [
-            ["sample", *map(str, self.index)],
-            ["given", *map(str, self.given)],
-            ["suggested", *map(str, self.suggested)],
-            ["memorization score", *[f"{score:.2f}" for score in self.scores]],
+            [ABOUT[0], *map(str, self.index)],
+            [ABOUT[1], *map(str, self.given)],
+            [ABOUT[2], *map(str, self.suggested)],
+            [ABOUT[3], *[f"{score:.2f}" for score in self.scores]],
             *[[self.feature_names[j], *map(shortly, self.samples[:, j])] for j in at],
         ]
 
     def _plot_table(self, ax, columns):
+        from matplotlib.table import Table
+
         widths = [max(map(len, column)) + 2 for column in columns]
         n_rows = len(self.samples) + 1
         ax = axes_for(self, ax, figsize=(0.085 * sum(widths), 0.26 * n_rows + 0.4))
         clear(ax)
         self.axes_ = None
-        self.table_ = ax.table(
-            list(zip(*columns, strict=True)),
-            colWidths=[width / sum(widths) for width in widths],
-            cellLoc="right",
-            edges="horizontal",
-            bbox=[0, 0, 1, 1],
-        )
-        self.table_.auto_set_font_size(False)
+        self.table_ = Table(ax, bbox=[0, 0, 1, 1])
         size = font_size(ax, sum(widths))
-        for (row, _), cell in self.table_.get_celld().items():
-            cell.set(linewidth=0.5, edgecolor="0.8")
-            cell.set_text_props(
-                fontsize=size,
-                weight="bold" if row == 0 else "normal",
-                color="black" if row == 0 else self._ink(row - 1),
-            )
+        for j, (column, width) in enumerate(zip(columns, widths, strict=True)):
+            loc = "left" if max(map(len, column)) > LONG else "right"
+            for row, text in enumerate(column):
+                cell = self.table_.add_cell(
+                    *(row, j, width / sum(widths), 1 / n_rows),
+                    text=text,
+                    loc=loc,
+                    edgecolor="0.8",
+                )
+                cell.visible_edges = "horizontal"
+                cell.set_linewidth(0.5)
+                cell.set_text_props(
+                    fontsize=size,
+                    weight="bold" if row == 0 else "normal",
+                    color="black" if row == 0 else self._ink(row - 1),
+                )
+        self.table_.auto_set_font_size(False)
+        ax.add_table(self.table_)
 
 
 def clear(ax):
@@ -431,28 +350,3 @@ def image_axes(ax, n_rows, n_columns, *, caption_height):
         corner = (j + 0.05) / n_columns, 1 - (i + 1) / n_rows
         axes[i, j] = ax.inset_axes([*corner, 0.9 / n_columns, share / n_rows])
     return axes
-
-
-def shortly(value):
-    """Write a number in few letters."""
-    return f"{value:.3g}" if isinstance(value, Real | np.number) else str(value)
-
-
-def names_of_classes(classes, class_names):
-    """Names of the labels, by label.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many as classes.
-    """
-    labels = classes.tolist()
-    if isinstance(class_names, Mapping):
-        return {label: class_names.get(label, label) for label in labels}
-    class_names = labels if class_names is None else list(class_names)
-    if len(class_names) != len(labels):
-        raise ValueError(
-            f"class_names has {len(class_names)} names for {len(labels)} classes; give one "
-            f"for each of {labels}, in this order."
-        )
-    return dict(zip(labels, class_names, strict=True))

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from sknonlin import MemorizationDetector
 from sknonlin.inspection import MemorizedSamplesDisplay
@@ -29,7 +31,8 @@ def test_images_with_their_labels(detector, data):
     assert not display.axes_[1, 2].get_visible()
     first = display.axes_[0, 0]
     np.testing.assert_array_equal(first.images[0].get_array(), display.samples[0])
-    given, suggested, score = first.get_title().split("\n")
+    sample, given, suggested, score = first.get_title().split("\n")
+    assert sample == f"sample {report['index'][0]}"
     assert given == f"given {report['given'][0]}"
     assert suggested == f"suggested {report['suggested'][0]}"
     assert score == f"score {report['score'][0]:.2f}"
@@ -83,8 +86,8 @@ def test_tables_of_features(detector, data):
         "abcdefghij"[y[place]],
         display.suggested[0],
         f"{display.scores[0]:.2f}",
-        f"{X[place, 20]:.3g}",
-        f"{X[place, 3]:.3g}",
+        f"{X[place, 20]:.6g}",
+        f"{X[place, 3]:.6g}",
     ]
     assert display.axes_ is None
     with pytest.raises(ValueError, match=r"'pixel99'\]. Choose among \['pixel0'"):
@@ -101,6 +104,67 @@ def test_columns_of_a_frame_name_the_features(detector, data):
     plain = MemorizedSamplesDisplay.from_estimator(detector, X, y, **settings)
     assert plain.feature_names[:2] == ["x0", "x1"]
     assert len(plain.plot().table_.get_celld()) == 3 * (4 + 6)
+
+
+def cells_of(display):
+    """Texts of a drawn table, by row and column."""
+    cells = display.table_.get_celld()
+    n_rows, n_columns = map(max, zip(*cells, strict=True))
+    return [
+        [cells[i, j].get_text().get_text() for j in range(n_columns + 1)]
+        for i in range(n_rows + 1)
+    ]
+
+
+def test_tables_show_raw_values(detector, data):
+    X, y = data
+    raw = pd.DataFrame({"year": 1800 + np.arange(200), "size": X[:, 20] * 1e4, "site": "a"})
+    display = MemorizedSamplesDisplay.from_estimator(
+        detector, X, y, images=raw, n_samples=3
+    ).plot()
+    place = display.index[0]
+    assert cells_of(display)[0][4:] == ["year", "size", "site"]
+    assert cells_of(display)[1][4:] == [
+        str(1800 + place),
+        f"{raw['size'][place]:.6g}",
+        "a",
+    ]
+
+
+def test_pipelines_show_what_goes_into_them(detector, data):
+    X, y = data
+    frame = pd.DataFrame(X * 16, columns=[f"p{i}" for i in range(64)])
+    scaler = FunctionTransformer(lambda X: X.to_numpy() / np.float32(16)).fit(frame)
+    pipeline = make_pipeline(scaler, detector)
+    display = MemorizedSamplesDisplay.from_estimator(pipeline, frame, y, n_samples=3)
+    plain = MemorizedSamplesDisplay.from_estimator(detector, X, y, n_samples=3)
+    np.testing.assert_array_equal(display.index, plain.index)
+    np.testing.assert_allclose(display.samples, 16 * plain.samples)
+    assert display.feature_names == list(frame.columns)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pd.Series])
+def test_texts(detector, data, kind):
+    texts = [f"text {i}\nwith many words {'and words ' * 20}" for i in range(200)]
+    display = MemorizedSamplesDisplay.from_estimator(
+        detector, *data, images=kind(texts), n_samples=3
+    ).plot()
+    assert display.feature_names == ["text"]
+    header, first, *_ = cells_of(display)
+    assert header[4:] == ["text"]
+    assert first[4].startswith(f"text {display.index[0]} with many words and words")
+    assert first[4].endswith(" …")
+    assert len(first[4]) <= 80
+
+
+def test_token_ids_are_decoded(detector, data):
+    ids = np.arange(400).reshape(200, 2)
+    display = MemorizedSamplesDisplay.from_estimator(
+        detector, *data, images=ids, decode=lambda row: f"<{row[0]}>", n_samples=2
+    ).plot()
+    assert [row[4] for row in cells_of(display)[1:]] == [
+        f"<{2 * i}>" for i in display.index
+    ]
 
 
 def test_names_of_some_classes(detector, data):
@@ -146,6 +210,7 @@ def test_samples_fill_the_axes_given(detector, data):
         ({"image_shape": (7, 9)}, ValueError, r"\(7, 9\) does not fit samples of 64"),
         ({"image_shape": (64,)}, ValueError, "does not fit"),
         ({"images": np.zeros((200, 5, 8, 8))}, ValueError, r"\(5, 8, 8\) are neither"),
+        ({"decode": 3}, ValueError, "'decode' parameter"),
         ({"images": np.zeros(200)}, ValueError, r"shape \(\) are neither"),
         ({"images": np.zeros((9, 8, 8))}, ValueError, "images has 9 samples.*200"),
         ({"images": {"a": np.zeros((200, 64))}}, TypeError, "images is a dict"),
