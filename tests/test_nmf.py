@@ -216,10 +216,11 @@ def test_torch_keeps_its_dtype_and_device(activations, dtype):
 
 def test_float64_is_computed_in_float64(activations):
     single = nmf_path(activations.astype(np.float32), RANKS).errors
-    double = nmf_path(activations, RANKS).errors
-    assert double.dtype == np.float64
-    assert not np.array_equal(double.astype(np.float32), single)
-    np.testing.assert_allclose(single, double, rtol=1e-3)
+    path = nmf_path(activations, RANKS)
+    assert path.errors.dtype == np.float64
+    for array in (path.errors, *path.components):
+        assert not np.array_equal(array, array.astype(np.float32))
+    np.testing.assert_allclose(single, path.errors, rtol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])

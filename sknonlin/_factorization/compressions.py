@@ -15,8 +15,14 @@ from sklearn.utils import check_random_state
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from sknonlin._factorization.compiled import (
+    energies_left_compiled,
+    learn_path_compiled,
+    serves,
+)
+from sknonlin._factorization.method import N_FINAL_STEPS
 from sknonlin._factorization.nnls import admm_update, project
-from sknonlin._factorization.rank_path import N_FINAL_STEPS, learn_path
+from sknonlin._factorization.rank_path import learn_path
 from sknonlin._matrices.products import (
     FLOOR,
     add_products,
@@ -175,6 +181,10 @@ def stack_weights(X, H):
 
 def residual_energies(block, largest, *components):
     """Squared norms of what the cones of every rank leave of a block, and its own."""
+    if serves(block[:, :1], components):
+        scale = 1 / largest.flatten().to(block)
+        energies = energies_left_compiled(block, scale, list(components))
+        return energies[:, 1:], energies[:, :1]
     X = aligned(block / largest.to(block.device))
     buffer = torch.square(X)
     total, left = buffer.sum((1, 2)), []
@@ -228,6 +238,8 @@ def learn_rows(X, q, ranks, n_ranks, settings):
     The first ``q`` columns are the features. ``ranks`` are the first of ``n_ranks``; the
     others' errors are left at 0.
     """
+    if settings.solver != "mu" and serves(X, ranks):
+        return learn_small_rows(X, q, ranks, n_ranks, settings)
     norm = X.flatten(1).norm(dim=1)[:, None, None]
     X.div_(torch.where(norm > 0, norm, 1))
     solver = "admm" if settings.solver == "auto" else settings.solver
@@ -242,6 +254,22 @@ def learn_rows(X, q, ranks, n_ranks, settings):
         errors[:, i], n_iter[:, i] = error, iterations.cpu()
         settle()
     return errors, components, n_iter
+
+
+def learn_small_rows(X, q, ranks, n_ranks, settings):
+    """:func:`learn_rows` in compiled functions, which leave X as it is."""
+    hidden = not settings.verbose
+    with tqdm(desc="NMF path", total=len(X), unit="matrix", disable=hidden) as bar:
+        components, found, iterations = learn_path_compiled(
+            X, ranks, settings.max_iter, settings.tol, bar.update
+        )
+    rest = n_ranks - len(ranks)
+    settle()
+    return (
+        functional.pad(found, (0, rest)),
+        [H[:, :, :q] for H in components],
+        functional.pad(iterations, (0, rest)),
+    )
 
 
 class NMFCompression(Compression):
@@ -321,7 +349,7 @@ def errors_of_all(stack, largest, components):
     arguments = (largest, *components)
     k = components[-1].shape[1]
     left, total = stack.fold(residual_energies, add, arguments, k, "errors")
-    return (left / total.clamp(min=FLOOR)).sqrt().to(stack.device)
+    return (left / total.clamp(min=FLOOR)).sqrt().to(stack.device, stack.dtype)
 
 
 # Principal axes, and ablation -------------------------------------------------------

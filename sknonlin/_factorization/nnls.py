@@ -7,17 +7,19 @@ import torch
 from scipy import optimize
 from torch.nn import functional
 
+from sknonlin._factorization.method import (
+    N_SUPPORT_STEPS,
+    N_UPDATE_STEPS,
+    RELAXATION,
+    RHO,
+)
 from sknonlin._matrices.products import FLOOR, add_products, gram, products
 from sknonlin._running.memory import COPIES, MOST, affordable
 
-N_SUPPORT_STEPS = 20  # of the splitting iteration that finds the supports
 N_EXCHANGES = 12  # of pivoting; rows that need more are those of degenerate cones
 ROUNDINGS = 20  # at most, in units of the last digit, of a squared norm of 1
 #: What may be left of a row of norm 1 above the least.
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-9}
-RHO = 0.2  # penalty, relative to the diagonal of the Gram matrix
-RELAXATION = 1.6
-N_UPDATE_STEPS = 2  # per factor and alternation
 
 
 def solve_on_support(G, F, support, owner):

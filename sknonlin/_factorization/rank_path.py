@@ -4,14 +4,15 @@ from typing import NamedTuple
 
 import torch
 
+from sknonlin._factorization.method import (
+    CHECK_EVERY,
+    MOMENTUM,
+    N_FINAL_STEPS,
+    N_POWER_ITERATIONS,
+    OVERSAMPLING,
+)
 from sknonlin._factorization.nnls import admm_update
 from sknonlin._matrices.products import FLOOR, add_products, gram, products
-
-OVERSAMPLING = 8
-N_POWER_ITERATIONS = 3
-MOMENTUM = 0.7
-CHECK_EVERY = 4
-N_FINAL_STEPS = 15
 
 
 def leading_left_basis(R, width):

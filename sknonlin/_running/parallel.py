@@ -8,7 +8,8 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +28,43 @@ PAUSES = (0.1, 0.5, 2.0)  # seconds, before a cluster that has lost a worker is 
 MAX_LOADED = 4  # shared values that a worker process keeps
 loaded: OrderedDict = OrderedDict()
 loaded_lock = threading.Lock()
+
+
+def in_threads(function, items, n_threads):
+    """Call a function for all items, handed out to threads one by one.
+
+    It must release Python's lock to gain by that. No thread waits for another, and torch's
+    own are not used, so what else runs on the machine costs no more than its share.
+
+    Raises
+    ------
+    Exception
+        One that the function raised; what was not begun by then is left.
+    """
+    items = list(items)
+    n_threads = min(n_threads, len(items))
+    if n_threads <= 1:
+        for item in items:
+            function(item)
+        return
+    waiting = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+
+    def work():
+        with suppress(queue.Empty):
+            while True:
+                function(waiting.get_nowait())
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        running = [pool.submit(work) for _ in range(n_threads)]
+        try:
+            for done in running:
+                done.result()
+        finally:
+            with suppress(queue.Empty):  # for the others to end
+                while True:
+                    waiting.get_nowait()
 
 
 @dataclass(frozen=True)
