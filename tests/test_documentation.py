@@ -19,6 +19,7 @@ PAGES = {
     "rank_curves": r"\(10, 5\).*\(2, 10, 5\)",
     "memorization": r"\['relu1', 'relu2'\].*accuracy",
     "label_errors": r"",  # none
+    "review": r"\d+ wrong labels, \d+ after the review",
     "early_stopping": r"epochs; 0\.9\d of the true labels",
     "scale": r"\[0\.\d+ +0\.\d+\]",
     "parameters": r"score 0\.[2-6]\d.*score (0\.[6-9]\d|1\.0)",

@@ -50,10 +50,10 @@
     return made;
   }
 
-  function percent(share) { // what is not certain is not called so
+  function percent(share) { // nothing is certain
     const rounded = Math.round(100 * share);
-    if (rounded === 100 && share < 1) { return "over 99 %"; }
-    return rounded === 0 && share > 0 ? "under 1 %" : `${rounded} %`;
+    if (rounded === 100) { return "over 99 %"; }
+    return rounded === 0 ? "under 1 %" : `${rounded} %`;
   }
 
   function contentOf(place) {
