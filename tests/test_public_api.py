@@ -22,7 +22,11 @@ NAMES = {
         "rank_bounds",
     ],
     "sknonlin.batches": ["draw_batches", "make_batches", "make_reference_batches"],
-    "sknonlin.callbacks": ["NonlinearityMonitor", "NonlinearityScoring"],
+    "sknonlin.callbacks": [
+        "MemorizationStopping",
+        "NonlinearityMonitor",
+        "NonlinearityScoring",
+    ],
     "sknonlin.curves": ["area_under_curve", "area_weights"],
     "sknonlin.datasets": [
         "load_digits",
@@ -57,9 +61,11 @@ PARAMETERS = {
     "sknonlin.MemorizationDetector": "estimator classes nonlinearity layers batch_size n_batches "
     "contamination memory n_jobs working_memory random_state verbose",
     "sknonlin.callbacks.NonlinearityScoring": "name layers every unit ranks batch_size "
-    "n_batches random_state",
+    "n_batches n_samples random_state",
+    "sknonlin.callbacks.MemorizationStopping": "name layers every unit load_best sink "
+    "ranks batch_size n_batches n_samples random_state",
     "sknonlin.callbacks.NonlinearityMonitor": "X y layers ranks batch_size n_batches "
-    "random_state",
+    "n_samples random_state",
     "sknonlin.review.write_review": "report path X kind class_names title max_rows "
     "image_shape thumbnail_size feature_names n_features sampling_rate decode",
     "sknonlin.review.apply_review": "y decisions allow_new",

@@ -16,6 +16,7 @@ from sknonlin._factorization.compressions import make_compression
 from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.forward_pass import Pass, PassSettings
+from sknonlin._memorization.true_labels import read_labels
 from sknonlin._network.adapters import Network, as_network
 from sknonlin._network.layers import (
     N_LISTED,
@@ -29,12 +30,16 @@ from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks
 from sknonlin.curves import area_under_curve
 
 CONSTRAINTS = {
-    "layers": [StrOptions({"relu"}), "array-like"],
+    "layers": [StrOptions({"relu", "auto"}), "array-like"],
     "ranks": [StrOptions({"auto"}), "array-like"],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 4, None, closed="left")],
     "n_batches": [Interval(Integral, 1, None, closed="left")],
+    "n_samples": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
     "random_state": ["random_state"],
 }
+N_READ = 2000  # samples whose true labels are looked for, and as many that count at most
+N_ANSWERS = 1000  # samples that count, or a share of a large training set
+PART_OF_ANSWERS = 30
 N_LEAST = 100  # samples of a batch, however large the activations are
 # Answers are read from it, not errors: they hardly change with more iterations.
 COMPRESSION = make_compression(
@@ -45,18 +50,20 @@ COMPRESSION = make_compression(
 class NonlinearityMonitor:
     """Measure a network, as often as asked, on the same few training samples.
 
-    The samples, all classes mixed, are cut into two halves. One layer's activations are
-    replaced by their non-negative approximation at a low rank [1]_, each half with the
-    components learned from the other, and the rest of the network runs on. The layer's
-    score is the share of samples that get the label given to them, times the ratio of
-    this share to that without replacement (at most 1); it rises while the network learns
-    what samples have in common, and falls when it gets more and more labels right that
-    only the single sample's own activations can tell.
+    Before the first measurement, the labels that the other samples speak for are found for
+    every sample from its input, and how often labels are wrong; both together give
+    probabilities of its true label. The score is the share of answers that are right by
+    them: it rises while the network learns, and falls when it learns wrong labels by heart
+    [2]_. Where no label seems wrong, it is the training accuracy, which does not fall.
 
-    The network's score is that of its weakest layer, averaged over this measurement and
-    the one before, times the share of samples whose answer is the same in both [2]_:
-    answers change back and forth when memorization begins. The first measurement has none
-    before it; make it before the training.
+    Where the input tells less than two thirds of the labels, the score is that of the
+    layers. The samples are cut into two halves. One layer's activations are replaced by
+    their non-negative approximation at a low rank [1]_, each half with the components
+    learned from the other, and the rest of the network runs on. The layer's score is the
+    share of samples that get the label given to them, times the ratio of this share to
+    that without replacement (at most 1). That of the weakest layer, averaged over this
+    measurement and the one before, is multiplied by the share of samples whose answer is
+    the same in both [2]_.
 
     Parameters
     ----------
@@ -64,7 +71,7 @@ class NonlinearityMonitor:
         The training samples, as the network takes them.
     y : array-like of shape (n_samples,)
         Their labels, as in :func:`layer_profile`.
-    layers : "relu" or list of str, default="relu"
+    layers : "relu", "auto" or list of str, default="relu"
         As in :func:`layer_profile`.
     ranks : "auto" or iterable of int, default="auto"
         Increasing ranks; the score is the area under its curve over them. ``"auto"`` is
@@ -77,6 +84,9 @@ class NonlinearityMonitor:
         a batch would be more than 2**26 numbers, it is cut to that, but not below 100.
     n_batches : int, default=1
         Batches, whose scores are averaged; as many as there are samples for.
+    n_samples : "auto" or int, default="auto"
+        Samples whose answers count, at most 2,000. ``"auto"`` is 1,000, or one in thirty
+        where that is more. 0: the score is that of the layers.
     random_state : int, RandomState instance or None, default=0
         Chooses the samples.
 
@@ -89,7 +99,14 @@ class NonlinearityMonitor:
     scores_ : list of float
         What :meth:`update` returned, call by call.
     layer_scores_ : list of dict of str to float
-        The scores of all layers, call by call.
+        The scores of all layers, call by call. Where they are not the score, they are
+        measured more and more seldom, in the calls 1, 2, 3, 4, 6, 9, 14 and so on; in
+        between they are those of the measurement before.
+    sample_scores_ : ndarray of shape (n_samples,) or None
+        Of the last measurement: how likely the answer to each sample is right. Their mean
+        is the score. None where the score is that of the layers.
+    wrong_share_ : float
+        Expected share of labels that are wrong; NaN where it is not known.
 
     Raises
     ------
@@ -100,8 +117,8 @@ class NonlinearityMonitor:
 
     Notes
     -----
-    Scores of measurements that lie further apart, in steps of the training, are not
-    comparable: more answers change in between.
+    Where the score is that of the layers, measurements that lie further apart, in steps of
+    the training, are not comparable: more answers change in between.
 
     References
     ----------
@@ -137,6 +154,7 @@ class NonlinearityMonitor:
         ranks: Ranks = "auto",
         batch_size: str | int = "auto",
         n_batches: int = 1,
+        n_samples: str | int = "auto",
         random_state: RandomState = 0,
     ) -> None:
         if isinstance(X, IterableDataset):
@@ -149,14 +167,20 @@ class NonlinearityMonitor:
         self.layers = layers
         seed = check_random_state(random_state).randint(2**31 - 1)
         shape = halves_shape(len(labels), batch_size, n_batches)
-        chosen = choose(len(labels), math.prod(shape), seed)
-        self._batches = np.random.default_rng(seed).permutation(len(chosen)).reshape(shape)
+        self.n_samples = n_answers(len(labels), n_samples)
+        chosen = choose(len(labels), n_chosen(shape, self.n_samples), seed)
+        order = np.random.default_rng(seed).permutation(len(chosen))
+        self._batches = order[: math.prod(shape)].reshape(shape)
+        self._answered = np.sort(order[: self.n_samples])
         self._samples, self._chosen, self.y = X, chosen, labels[chosen]
         self.ranks = self._auto_ranks() if isinstance(ranks, str) else check_ranks(ranks)
         self.scores_: list[float] = []
         self.layer_scores_: list[dict] = []
+        self.sample_scores_: np.ndarray | None = None
+        self.wrong_share_ = math.nan
         self._before: tuple | None = None  # the measurement before
-        self._trust = Trust()
+        self._seed, self._trust = seed, Trust()
+        self._shares: Any = ()  # of the true labels; None where they are not known
 
     def _auto_ranks(self):
         """One rank that has room for what classes share, and for little more."""
@@ -201,13 +225,52 @@ class NonlinearityMonitor:
             If a scikit-learn network has not been trained at all.
         """
         before, self._before = self._before, None
-        layers, answers = self._measure(as_network(net))
-        weakest = min(layers.values())
-        score = weakest if before is None else compared(before, (weakest, answers))
+        network = as_network(net)
+        first, self.sample_scores_ = isinstance(self._shares, tuple), None
+        layers = self.layer_scores_[-1] if self.layer_scores_ else {}
+        if first or self._shares is None or is_due(len(self.scores_)):
+            layers, answers = self._measure(network)
+        if self._shares is None:
+            weakest = min(layers.values())
+            score = weakest if before is None else compared(before, (weakest, answers))
+            self._before = weakest, answers
+        else:
+            self.sample_scores_ = self._judge(network)
+            score = float(self.sample_scores_.mean())
         self.layer_scores_.append(layers)
         self.scores_.append(score)
-        self._before = weakest, answers
         return score
+
+    def _read(self, network, capture):
+        """Find what the true labels may be, before the first measurement."""
+        self._threshold = network.threshold
+        self._most = max(N_LEAST, pass_samples(capture))
+        self._shares = None
+        if not self.n_samples:
+            return
+        codes = network.encode(self.y, capture.output).numpy()
+        output = capture.output
+        n_classes = max(2, output.shape[1] if output.ndim == 2 else 1)
+        batch = self._sample(network, list(range(len(codes))))
+        found = read_labels(batch, codes, n_classes, network.row_dtype, self._seed)
+        if found is not None and found.readable:
+            self._shares, self.wrong_share_ = (
+                found.shares[self._answered],
+                found.wrong_share,
+            )
+
+    def _judge(self, network):
+        """How likely the network's answer to every sample is right."""
+        network.threshold = self._threshold
+        codes = []
+        with network.as_found(), torch.no_grad():
+            for start in range(0, len(self._answered), self._most):
+                part = self._answered[start : start + self._most]
+                output = network.run(self._sample(network, part.tolist()))
+                check_output(output)
+                codes.append(network.codes(output).cpu().numpy())
+        answers = np.concatenate(codes)
+        return self._shares[np.arange(len(answers)), answers]
 
     def _measure(self, network):
         """Scores of every layer, averaged over the batches, and the samples' answers."""
@@ -219,6 +282,8 @@ class NonlinearityMonitor:
                     "The network is a regressor; the score counts the labels it gives. "
                     "Use a classifier, or layer_profile, which has error curves."
                 )
+            if isinstance(self._shares, tuple):
+                self._read(network, capture)
             codes = network.encode(self.y, capture.output)
             settings = PassSettings(COMPRESSION, self.ranks, "auto", crossed=True)
             half = max(N_LEAST, pass_samples(capture)) // 2
@@ -230,6 +295,14 @@ class NonlinearityMonitor:
                 scores.append(layer_scores(one_pass))
                 answers.append(network.codes(one_pass.tape.output).cpu())
         return mean_scores(scores), torch.cat(answers)
+
+
+def is_due(count):
+    """Whether layers are measured after so many measurements: a number of Fibonacci."""
+    a, b = 0, 1
+    while a < count:
+        a, b = b, a + b
+    return a == count
 
 
 def compared(before, now):
@@ -297,6 +370,18 @@ def halves_shape(n_samples, batch_size, n_batches):
             f"X has {n_samples} samples; two halves of at least two samples are needed."
         )
     return min(n_batches, n_samples // (2 * half)), 2, half
+
+
+def n_answers(n_samples, asked):
+    """Count the samples whose answers count."""
+    if isinstance(asked, str):
+        asked = max(N_ANSWERS, n_samples // PART_OF_ANSWERS)
+    return min(asked, n_samples, N_READ)
+
+
+def n_chosen(shape, n_answers):
+    """Count the samples that are kept: for the batches, and to find the true labels."""
+    return max(math.prod(shape), N_READ if n_answers else 0)
 
 
 def choose(n_samples, n_chosen, seed):

@@ -1,5 +1,6 @@
 """Memorization watched in any loop."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from sknonlin import nmf_path, nnls
-from sknonlin._memorization.monitor import NonlinearityMonitor
+from sknonlin._memorization.monitor import NonlinearityMonitor, n_answers
 from sknonlin.callbacks import NonlinearityScoring
 from tests.architectures import make_net
 from tests.conftest import first_digits, fit, scoring
@@ -53,7 +54,7 @@ def test_monitor_leaves_the_random_state(digits):
 def test_score_of_two_measurements(digits):
     """It is the mean of the weakest layers' scores times the share of equal answers."""
     nets = [fit(make_net(max_epochs=epochs), *digits) for epochs in (3, 5)]
-    monitor = NonlinearityMonitor(*digits)
+    monitor = NonlinearityMonitor(*digits, n_samples=0)
     scores = [monitor.update(net) for net in (nets[0], nets[0], nets[1])]
     weakest = [min(layers.values()) for layers in monitor.layer_scores_]
     assert scores[0] == scores[1] == weakest[0] == weakest[1]
@@ -92,7 +93,7 @@ def test_automatic_sizes(n_samples, n_classes, half, ranks):
 @pytest.mark.parametrize("rank", [24, 32])
 def test_layers_that_lose_nothing_at_the_rank_keep_their_accuracy(digits, rank):
     net = fit(make_net(), *digits)
-    scores = NonlinearityMonitor(*digits, ranks=[rank], batch_size=300)
+    scores = NonlinearityMonitor(*digits, ranks=[rank], batch_size=300, n_samples=0)
     accuracy = scores.update(net)
     assert set(scores.layer_scores_[0].values()) == {accuracy}
     predicted = net.predict(digits[0])
@@ -200,7 +201,7 @@ def test_a_convolutional_network_in_several_batches(digits):
 
 def test_batches_are_cut_to_what_a_pass_may_hold(digits, monkeypatch):
     net = fit(make_net(), *digits)
-    monitor = NonlinearityMonitor(*digits, batch_size=600)
+    monitor = NonlinearityMonitor(*digits, batch_size=600, n_samples=0)
     sizes = []
     monkeypatch.setattr("sknonlin._memorization.monitor.pass_samples", lambda capture: 200)
     monkeypatch.setattr(
@@ -228,3 +229,58 @@ def test_too_few_samples_for_two_halves(digits):
 def test_monitor_checks_lengths(digits):
     with pytest.raises(ValueError, match="600 samples, but y has 5"):
         NonlinearityMonitor(digits[0], digits[1][:5])
+
+
+def test_the_score_is_how_likely_the_answers_are_right(digits):
+    net = fit(make_net(max_epochs=10), *digits)
+    monitor = NonlinearityMonitor(*digits)
+    score = monitor.update(net)
+    chosen = monitor._samples.numpy()[monitor._answered]
+    answers = net.predict(chosen)
+    expected = monitor._shares[np.arange(len(answers)), answers]
+    np.testing.assert_allclose(monitor.sample_scores_, expected)
+    assert score == pytest.approx(expected.mean())
+    # No label is wrong: it is nearly the training accuracy.
+    assert monitor.wrong_share_ < 0.02
+    assert score == pytest.approx((answers == digits[1]).mean(), abs=0.03)
+
+
+def test_the_layers_count_where_the_input_tells_no_labels(digits):
+    net = fit(make_net(), *digits)
+    y = np.random.default_rng(0).permutation(digits[1])
+    monitors = [NonlinearityMonitor(digits[0], y, n_samples=n) for n in ("auto", 0)]
+    for monitor in monitors:
+        monitor.update(net)
+    assert monitors[0].sample_scores_ is None
+    assert np.isnan(monitors[0].wrong_share_)
+    assert monitors[0].scores_ == [min(monitors[0].layer_scores_[0].values())]
+
+
+def test_layers_are_measured_more_and_more_seldom(digits):
+    monitor = NonlinearityMonitor(*digits)
+    net = make_net().initialize()
+    for _ in range(10):
+        fit_more(net, digits)
+        monitor.update(net)
+    scores = [layers["relu"] for layers in monitor.layer_scores_]
+    repeated = [a is b for a, b in itertools.pairwise(monitor.layer_scores_)]
+    assert [i + 1 for i, same in enumerate(repeated) if not same] == [1, 2, 3, 5, 8]
+    assert len(scores) == 10
+
+
+def fit_more(net, digits):
+    net.partial_fit(*digits, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "asked", "found"),
+    [
+        (800, "auto", 800),
+        (2000, "auto", 1000),
+        (45_000, "auto", 1500),
+        (90_000, "auto", 2000),
+        (500, 0, 0),
+    ],
+)
+def test_number_of_answers(n, asked, found):
+    assert n_answers(n, asked) == found

@@ -1,6 +1,5 @@
 """Watch memorization while a skorch net trains."""
 
-import math
 from numbers import Integral
 
 import numpy as np
@@ -22,12 +21,12 @@ from sknonlin._memorization.monitor import (
     NonlinearityMonitor,
     choose,
     halves_shape,
+    n_answers,
+    n_chosen,
 )
 from sknonlin._memorization.trajectory import Trajectory
 from sknonlin._running.torch_settings import random_state_kept
 from sknonlin._running.validation import Layers, RandomState, Ranks, warn_user
-
-__all__ = ["NonlinearityMonitor", "NonlinearityScoring"]
 
 SCORING_CONSTRAINTS = {
     "name": [str],
@@ -41,7 +40,8 @@ class NonlinearityScoring(Callback):
     """Write to a skorch net's history when it begins to memorize.
 
     Before the first epoch and at the end of each it measures the network on fixed batches
-    of its training data, as :class:`NonlinearityMonitor` does. Stopping is skorch's: put
+    of its training data, as :class:`NonlinearityMonitor` does. To stop, use
+    :class:`MemorizationStopping` instead, or put skorch's
     ``EarlyStopping(monitor="nmf_auc", lower_is_better=False, load_best=True)`` after it.
 
     Parameters
@@ -63,6 +63,8 @@ class NonlinearityScoring(Callback):
         Samples in a measured batch, as in :class:`NonlinearityMonitor`.
     n_batches : int, default=1
         Measured batches, as in :class:`NonlinearityMonitor`.
+    n_samples : "auto" or int, default="auto"
+        Samples whose answers count, as in :class:`NonlinearityMonitor`.
     random_state : int, RandomState instance or None, default=0
         Chooses their samples.
 
@@ -82,8 +84,10 @@ class NonlinearityScoring(Callback):
     :class:`~sknonlin.MemorizationDetector` around the trained net, in a
     ``FrozenEstimator``, uses it for the scores of the samples.
 
-    Scores measured further apart are lower, as more answers change in between: those of
-    another ``every`` or ``unit`` are not comparable.
+    Before the first epoch it looks for the true labels of up to 2,000 samples, which takes
+    about a second. Where the score is that of the layers, as in
+    :class:`NonlinearityMonitor`, scores of another ``every`` or ``unit`` are not
+    comparable: more answers change in between.
 
     Examples
     --------
@@ -117,6 +121,7 @@ class NonlinearityScoring(Callback):
         ranks: Ranks = "auto",
         batch_size: str | int = "auto",
         n_batches: int = 1,
+        n_samples: str | int = "auto",
         random_state: RandomState = 0,
     ) -> None:
         self.name = name
@@ -126,6 +131,7 @@ class NonlinearityScoring(Callback):
         self.ranks = ranks
         self.batch_size = batch_size
         self.n_batches = n_batches
+        self.n_samples = n_samples
         self.random_state = random_state
 
     def initialize(self):
@@ -172,9 +178,10 @@ class NonlinearityScoring(Callback):
         """Monitor on samples of the training data, as the net's own iterator has them."""
         n_samples = length_of(dataset)
         shape = halves_shape(n_samples, self.batch_size, self.n_batches)
+        answers = n_answers(n_samples, self.n_samples)
         random_state = as_seed(self.random_state)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        X, y = samples_of(net, dataset, choose(n_samples, math.prod(shape), seed))
+        X, y = samples_of(net, dataset, choose(n_samples, n_chosen(shape, answers), seed))
         monitor = NonlinearityMonitor(
             X,
             y,
@@ -182,6 +189,7 @@ class NonlinearityScoring(Callback):
             ranks=self.ranks,
             batch_size=2 * shape[2],
             n_batches=shape[0],
+            n_samples=answers,
             random_state=random_state,
         )
         monitor.keep_as_taken()

@@ -1,0 +1,148 @@
+"""Stop a skorch net when it begins to memorize."""
+
+from collections.abc import Callable
+from typing import Any
+
+from skorch.utils import noop
+
+from sknonlin._memorization.stopping import Stopper
+from sknonlin._running.validation import Layers, RandomState, Ranks
+from sknonlin.callbacks._scoring import NonlinearityScoring
+
+
+class MemorizationStopping(NonlinearityScoring):
+    """Stop a skorch net when it begins to memorize wrong labels, with no patience to set.
+
+    It writes the columns of :class:`NonlinearityScoring`, and knows their noise: the score
+    is a mean over samples, always the same, so the standard error of a difference is that
+    of their own differences. It stops when the mean of seven epochs is two standard errors
+    below the best mean of seven, and loads the weights of the best epoch. Where there is
+    nothing to memorize, the score does not fall, and the net is trained to the end.
+
+    Parameters
+    ----------
+    name : str, default="nmf_auc"
+        As in :class:`NonlinearityScoring`.
+    layers : "relu" or list of str, default="relu"
+        As in :class:`NonlinearityScoring`.
+    every : int, default=1
+        As in :class:`NonlinearityScoring`.
+    unit : {"epoch", "batch"}, default="epoch"
+        As in :class:`NonlinearityScoring`; it stops at an epoch's end.
+    load_best : bool, default=True
+        Keep the weights of the best epoch in memory, and load them if it stops.
+    sink : callable, default=None
+        Called with :attr:`reason_` at the end of the training, as ``print``. None: nothing
+        is said, unless the net's ``verbose`` is above 0, which prints it.
+    ranks : "auto" or iterable of int, default="auto"
+        As in :class:`NonlinearityScoring`.
+    batch_size : "auto" or int, default="auto"
+        As in :class:`NonlinearityScoring`.
+    n_batches : int, default=1
+        As in :class:`NonlinearityScoring`.
+    n_samples : "auto" or int, default="auto"
+        As in :class:`NonlinearityScoring`.
+    random_state : int, RandomState instance or None, default=0
+        As in :class:`NonlinearityScoring`.
+
+    Attributes
+    ----------
+    stopped_epoch_ : int or None
+        The epoch after which it stopped; None if it trained to the end.
+    best_epoch_ : int
+        The epoch with the highest score.
+    reason_ : str
+        When it stopped, and why, or why not.
+    wrong_share_ : float
+        Expected share of labels that are wrong; NaN if it is not known.
+
+    See Also
+    --------
+    NonlinearityScoring : Only writes the columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from skorch import NeuralNetClassifier
+    >>> from sknonlin.callbacks import MemorizationStopping
+    >>> X, y = load_digits(return_X_y=True)
+    >>> module = torch.nn.Sequential(
+    ...     torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)
+    ... )
+    >>> net = NeuralNetClassifier(
+    ...     module,
+    ...     criterion=torch.nn.CrossEntropyLoss,
+    ...     max_epochs=3,
+    ...     train_split=None,
+    ...     verbose=0,
+    ...     callbacks=[("stop", MemorizationStopping())],
+    ... )
+    >>> net = net.fit(X.astype("float32") / 16, y)
+    >>> dict(net.callbacks_)["stop"].reason_.split(":")[0]
+    'Trained to the last epoch, 3'
+    """
+
+    def __init__(
+        self,
+        name: str = "nmf_auc",
+        layers: Layers = "relu",
+        every: int = 1,
+        unit: str = "epoch",
+        load_best: bool = True,
+        sink: Callable[[str], Any] | None = None,
+        ranks: Ranks = "auto",
+        batch_size: str | int = "auto",
+        n_batches: int = 1,
+        n_samples: str | int = "auto",
+        random_state: RandomState = 0,
+    ) -> None:
+        super().__init__(
+            name=name,
+            layers=layers,
+            every=every,
+            unit=unit,
+            ranks=ranks,
+            batch_size=batch_size,
+            n_batches=n_batches,
+            n_samples=n_samples,
+            random_state=random_state,
+        )
+        self.load_best = load_best
+        self.sink = sink
+
+    def __getstate__(self):
+        """Leave out the samples and the weights, also in the middle of a training."""
+        return super().__getstate__() | {"stopper_": None}
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Begin anew."""
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        self.stopper_ = Stopper(self.load_best)
+        self.first_ = len(net.history)  # of epochs before
+        self.stopped_epoch_ = None
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Measure, write the columns, and stop if memorization is seen."""
+        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        score = self.columns_[self.name]
+        if self.stopper_.update(score, self.monitor_, modules_of(net)):
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Load the best weights, and say why it stopped."""
+        stopper, self.stopper_ = self.stopper_, None
+        super().on_train_end(net, X=X, y=y, **kwargs)
+        if stopper is None or not stopper.epoch:
+            return
+        stopper.finish(modules_of(net))
+        self.best_epoch_ = self.first_ + stopper.best_epoch
+        self.stopped_epoch_ = self.first_ + stopper.epoch if stopper.stops else None
+        self.wrong_share_, self.reason_ = stopper.wrong_share, stopper.reason()
+        default = print if net.verbose else noop
+        (self.sink or default)(self.reason_)
+
+
+def modules_of(net):
+    """Return a skorch net's modules, by name."""
+    return {name: getattr(net, f"{name}_") for name in net._modules}

@@ -1,0 +1,112 @@
+"""Stopping a skorch net when it begins to memorize."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from skorch.callbacks import Callback
+
+from sknonlin.callbacks import MemorizationStopping, NonlinearityScoring
+from sknonlin.datasets import make_noisy_labels
+from tests.architectures import make_net
+from tests.conftest import first_digits, fit
+
+pytestmark = pytest.mark.usefixtures("torch_state_kept")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return first_digits(600)
+
+
+@pytest.fixture(scope="module")
+def noisy(digits):
+    return digits[0], make_noisy_labels(digits[1], 0.5, random_state=0)
+
+
+def stopping_net(stopping, **settings):
+    settings = {"max_epochs": 60, "module__n_hidden": 128, "lr": 0.01} | settings
+    return make_net(("stop", MemorizationStopping(**stopping)), **settings)
+
+
+class Weights(Callback):
+    """Keep the last layer's weights of every epoch."""
+
+    def __init__(self):
+        self.kept = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.kept.append(net.module_.last.weight.detach().clone())
+
+
+def test_it_stops_and_loads_the_best_epoch(digits, noisy):
+    weights, said = Weights(), []
+    net = make_net(
+        weights,
+        ("stop", MemorizationStopping(sink=said.append)),
+        max_epochs=60,
+        module__n_hidden=128,
+        lr=0.01,
+    )
+    fit(net, *noisy)
+    stop = dict(net.callbacks_)["stop"]
+    assert stop.stopped_epoch_ == len(net.history) < 60
+    assert 1 <= stop.best_epoch_ < stop.stopped_epoch_
+    scores = net.history[:, "nmf_auc"]
+    assert stop.best_epoch_ == 1 + int(np.argmax(scores))
+    kept = dict(net.callbacks_)["Weights"].kept[stop.best_epoch_ - 1]
+    assert torch.equal(net.module_.last.weight, kept)
+    assert said == [stop.reason_]
+    assert stop.reason_.startswith(f"Stopped after epoch {stop.stopped_epoch_}: ")
+    assert f"those of epoch {stop.best_epoch_}." in stop.reason_
+    assert stop.wrong_share_ == pytest.approx((noisy[1] != digits[1]).mean(), abs=0.05)
+
+
+def test_clean_labels_are_trained_on_to_the_end(digits):
+    net = fit(stopping_net({}, max_epochs=25, lr=0.003), *digits)
+    stop = dict(net.callbacks_)["stop"]
+    assert len(net.history) == 25
+    assert stop.stopped_epoch_ is None
+    assert "no memorization was seen" in stop.reason_
+    plain = fit(make_net(max_epochs=25, module__n_hidden=128, lr=0.003), *digits)
+    assert torch.equal(net.module_.last.weight, plain.module_.last.weight)
+
+
+def test_columns_are_those_of_the_scoring(noisy):
+    net = fit(stopping_net({}, max_epochs=4), *noisy)
+    scored = make_net(NonlinearityScoring(), max_epochs=4, module__n_hidden=128, lr=0.01)
+    fit(scored, *noisy)
+    for column in ("nmf_auc", "nmf_auc_relu", "nmf_auc_best"):
+        assert net.history[:, column] == scored.history[:, column]
+
+
+def test_without_the_best_weights_the_last_ones_stay(noisy):
+    net = fit(stopping_net({"load_best": False}), *noisy)
+    stop = dict(net.callbacks_)["stop"]
+    assert stop.stopped_epoch_ == len(net.history)
+    assert "The weights are" not in stop.reason_
+
+
+def test_the_layers_alone_stop_it_too(noisy):
+    net = fit(stopping_net({"n_samples": 0}, max_epochs=150), *noisy)
+    stop = dict(net.callbacks_)["stop"]
+    assert stop.stopped_epoch_ is not None
+    assert np.isnan(stop.wrong_share_)
+
+
+def test_it_says_why_where_the_net_is_verbose(digits, capsys):
+    fit(stopping_net({}, max_epochs=1, verbose=1), *digits)
+    assert "Trained to the last epoch, 1" in capsys.readouterr().out
+
+
+def test_clone_pickle_and_going_on(noisy):
+    net = clone(stopping_net({}, max_epochs=2))
+    net.set_params(callbacks__stop__load_best=False)
+    assert net.get_params()["callbacks__stop__load_best"] is False
+    fit(net, *noisy)
+    net.partial_fit(*noisy)
+    stop = dict(pickle.loads(pickle.dumps(net)).callbacks_)["stop"]
+    assert stop.best_epoch_ in (3, 4)
+    assert len(pickle.dumps(stop)) < 50_000
