@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 
@@ -93,6 +94,7 @@ CONTAINERS = {
     "series": lambda y: pd.Series(y, index=range(100, 100 + len(y)), name="y"),
     "category": lambda y: pd.Series(y, dtype="category"),
     "categorical": pd.Categorical,
+    "polars": pl.Series,
 }
 
 
@@ -110,7 +112,7 @@ def test_decisions_go_into_labels(tmp_path, labels, kind, through):
     found = apply_review(y, decisions)
     assert list(found) == expected_of(report, 5).tolist()
     assert list(y) == plain.tolist()
-    if kind == "list":
+    if kind in ("list", "polars"):
         assert isinstance(found, np.ndarray)
     else:
         assert type(found) is type(y)

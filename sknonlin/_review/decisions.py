@@ -28,7 +28,7 @@ def read_decisions(decisions):
 
     Parameters
     ----------
-    decisions : str, path or pandas.DataFrame
+    decisions : str, path or frame
         A file of comma-, semicolon- or tab-separated values, or its rows.
 
     Returns
@@ -42,6 +42,8 @@ def read_decisions(decisions):
     ValueError
         If columns are missing, or a row contradicts itself.
     """
+    if hasattr(decisions, "to_pandas"):
+        decisions = decisions.to_pandas()
     if hasattr(decisions, "to_dict"):
         columns, rows = list(decisions.columns), decisions.to_dict("records")
         places = [f"row {i}" for i in range(len(rows))]

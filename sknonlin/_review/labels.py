@@ -10,7 +10,8 @@ MANY = 5  # of examples in an error
 def plain(labels):
     """Labels as a list of Python's own values, checked."""
     checked = as_labels(labels).tolist()
-    is_categorical = hasattr(labels, "cat") or hasattr(labels, "add_categories")
+    is_series = hasattr(labels, "iloc") and hasattr(labels, "cat")  # of pandas
+    is_categorical = is_series or hasattr(labels, "add_categories")
     return labels.tolist() if is_categorical else checked  # truth values stay so
 
 

@@ -232,22 +232,23 @@
     tell();
   }
 
-  function decide(place, decision, label) {
+  function decide(place, decision, label, takeBack = false) {
     const before = decisions.get(place);
     const same = before && before.decision === decision && before.label === label;
+    if (same && !takeBack) { return; }
     past.push([place, before]);
-    put(place, same ? undefined : { decision, label }); // a second time takes it back
+    put(place, same ? undefined : { decision, label });
     say(`${cards.get(place).getAttribute("aria-label")}: `
       + (verdictOf(decisions.get(place)) || "no decision"));
   }
 
-  function pick(place, decision) {
+  function pick(place, decision, takeBack = false) {
     const sample = samples[place];
     if (decision === "other") { askOther(place); return false; }
     if (decision === "suggested" && sample.given === sample.suggested) { return false; }
     const labels = { keep: labelOf(sample.given), suggested: labelOf(sample.suggested), skip: "" };
-    decide(place, decision, labels[decision]);
-    return decisions.has(place);
+    decide(place, decision, labels[decision], takeBack);
+    return true;
   }
 
   function undo() {
@@ -302,11 +303,7 @@
     const chosen = byId("other-list").value;
     if (chosen === "") { return; }
     byId("other").close();
-    const label = labelOf(Number(chosen));
-    const made = decisions.get(place);
-    if (!made || made.label !== label || made.decision !== "other") {
-      decide(place, "other", label);
-    }
+    decide(place, "other", labelOf(Number(chosen)));
     if (current === place) { move(1); }
   }
 
@@ -314,9 +311,10 @@
 
   function cell(value) {
     let text = String(value);
-    const isNumber = /^[-+]?\d+(\.\d+)?$/.test(text);
-    // Spreadsheets compute what begins like a formula; apply_review takes the sign off.
-    if (/^[=+\-@\t\r\n']/.test(text) && !isNumber) { text = `'${text}`; }
+    // Spreadsheets compute what begins like a formula, and write 007 and 1-2 in their own
+    // way. An apostrophe keeps them from it; apply_review takes it off.
+    const isKept = String(Number(text)) === text;
+    if (!isKept && /^\s*[=+\-@＝＋－＠]|^[\s'\d.]/.test(text)) { text = `'${text}`; }
     return /[",;\t\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
 
@@ -383,7 +381,7 @@
       const place = Number(card.dataset.place);
       const button = event.target.closest("[data-decision]");
       if (place !== current) { choose(place, false); }
-      if (button) { pick(place, button.dataset.decision); }
+      if (button) { pick(place, button.dataset.decision, true); } // twice takes it back
     });
     list.addEventListener("focusin", (event) => {
       const card = event.target.closest(".card");

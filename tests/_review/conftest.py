@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 HOSTILE = '</script><img src=x onerror="window.hacked = true">'
-LABELS = ["cat", "dog", HOSTILE, "=1+1", "'quoted", "-2", 'a "b", c;\nd']
+LABELS = [
+    *("cat", "dog", HOSTILE, "=1+1", " =2", "'quoted", "-2", "007", "1-2"),
+    'a "b", c;\nd',
+]
 
 
 def make_report(labels=("cat", "dog"), n_samples=6, seed=0):
@@ -15,7 +18,7 @@ def make_report(labels=("cat", "dog"), n_samples=6, seed=0):
     rng = np.random.default_rng(seed)
     probability = np.sort(rng.random(n_samples))[::-1]
     labels = np.array(labels, dtype=object)
-    given = rng.integers(len(labels), size=n_samples)
+    given = rng.permutation(np.arange(n_samples) % len(labels))  # all of them
     step = rng.integers(1, max(2, len(labels)), size=n_samples)
     return pd.DataFrame(
         {

@@ -1,6 +1,7 @@
 """Files of decisions: as browsers, spreadsheets and people write them."""
 
 import pandas as pd
+import polars as pl
 import pytest
 
 from sknonlin._review.decisions import places_in, read_decisions
@@ -36,6 +37,7 @@ def test_frames_and_files_are_the_same(tmp_path):
     path = written(tmp_path, f"{HEADER}2,1,0,suggested,0\n1,1,0,skip,\n")
     from_file = read_decisions(path)
     from_frame = read_decisions(pd.read_csv(path))
+    assert [d.index for d in read_decisions(pl.read_csv(path))] == [2, 1]
     assert [d.index for d in from_file] == [d.index for d in from_frame] == [2, 1]
     assert [float(d[0].label) for d in (from_file, from_frame)] == [0, 0]
     assert from_frame[1].label is from_file[1].label is None

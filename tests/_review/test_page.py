@@ -169,8 +169,43 @@ def test_the_file_goes_back_into_the_labels(browser, tmp_path):
     frame = pd.read_csv(path)
     assert list(frame.columns) == ["index", "given", "suggested", "decision", "label"]
     cells = frame[["given", "label"]].dropna().to_numpy().ravel()
-    assert not [cell for cell in cells if re.match(r"[=+@\t]|-\D", cell)]
+    assert {"'=1+1", "' =2", "''quoted", "-2", "'007", "'1-2"} <= set(cells)
+    assert not [cell for cell in cells if re.match(r"\s*[=+@]|-\D", cell)]
     np.testing.assert_array_equal(apply_review(y, frame), expected)
+
+
+def test_a_second_click_takes_a_decision_back(browser, tmp_path):
+    opened(browser, tmp_path / "twice.html", make_report(LABELS, 3))
+    click(browser, "[data-decision=keep]")
+    pressed = find(browser, "[data-decision=keep]")[0]
+    assert pressed.get_attribute("aria-pressed") == "true"
+    assert find(browser, "#download")[0].is_enabled()
+    press(browser, "k")  # keys only ever decide
+    assert pressed.get_attribute("aria-pressed") == "true"
+    click(browser, "[data-decision=keep]")
+    assert pressed.get_attribute("aria-pressed") == "false"
+    assert text_of(browser, "#count").startswith("0 of 3")
+    assert not find(browser, "#download")[0].is_enabled()
+    press(browser, "u")
+    assert pressed.get_attribute("aria-pressed") == "true"
+
+
+def test_a_report_without_rows(browser, tmp_path):
+    browser.get_log("browser")
+    opened(browser, tmp_path / "empty.html", make_report()[:0], ["a text"])
+    press(browser, "ktsou")
+    assert find(browser, "#nothing")[0].is_displayed()
+    assert browser.get_log("browser") == []
+
+
+def test_decisions_can_be_forgotten(browser, tmp_path):
+    opened(browser, tmp_path / "forget.html", make_report())
+    press(browser, "kk")
+    click(browser, "#help-button")
+    click(browser, "#restart")
+    browser.switch_to.alert.accept()
+    browser.refresh()
+    assert text_of(browser, "#count").startswith("0 of 6")
 
 
 def test_rows_of_a_frame_keep_their_labels(browser, tmp_path):
