@@ -1,0 +1,108 @@
+"""Watch and stop a training of PyTorch Lightning."""
+
+import math
+from typing import Any
+
+from sknonlin._matrices.stack import NotFiniteError
+from sknonlin._memorization.stopping import Stopper
+from sknonlin.callbacks._training_data import monitor_of
+
+try:
+    from lightning.pytorch.callbacks import Callback
+except ImportError:
+    try:
+        from pytorch_lightning.callbacks import Callback
+    except ImportError as error:
+        raise ImportError(
+            "LightningNonlinearity needs PyTorch Lightning: pip install lightning."
+        ) from error
+
+
+class LightningNonlinearity(Callback):
+    """Log when a LightningModule begins to memorize, and stop it then.
+
+    The columns, and the rule that stops, are those of
+    :class:`~sknonlin.callbacks.MemorizationStopping`; the weights in training are the same,
+    to the last bit, as without it.
+
+    Parameters
+    ----------
+    X, y : as of :class:`~sknonlin.callbacks.NonlinearityMonitor`, default=None
+        Training samples and their labels. None: those of the training dataloader, whose
+        batches must be pairs of samples and labels, or mappings with ``"labels"``.
+    name : str, default="nmf_auc"
+        Of the score in the logs; ``<name>_<layer>`` are the layers'.
+    stop : bool, default=True
+        Whether to stop; otherwise it only logs.
+    load_best : bool, default=True
+        Keep the weights of the best epoch in memory, and load them if it stops.
+    **settings : dict
+        Of :class:`~sknonlin.callbacks.NonlinearityMonitor`.
+
+    Attributes
+    ----------
+    monitor_ : NonlinearityMonitor
+        With the scores of all epochs.
+    reason_ : str
+        At the end: when it stopped, and why, or why not.
+    stopped_epoch_, best_epoch_ : int
+        Counted from 1; the first is None if it did not stop.
+
+    Raises
+    ------
+    ImportError
+        On import, if there is no PyTorch Lightning.
+    ValueError
+        At the beginning of the training: if samples cannot be told from the dataloader.
+    """
+
+    def __init__(
+        self,
+        X: Any = None,
+        y: Any = None,
+        *,
+        name: str = "nmf_auc",
+        stop: bool = True,
+        load_best: bool = True,
+        **settings: Any,
+    ) -> None:
+        self.X, self.y, self.name = X, y, name
+        self.stop, self.load_best, self.settings = stop, load_best, settings
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Before the first epoch, choose the samples and measure the network."""
+        if trainer.current_epoch != self.first_:
+            return
+        self.monitor_ = monitor_of(
+            type(self).__name__, self.X, self.y, trainer.train_dataloader, self.settings
+        )
+        self._measure(pl_module)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin anew."""
+        self.first_ = trainer.current_epoch
+        self._stopper = Stopper(self.load_best and self.stop)
+
+    def _measure(self, module):
+        try:
+            return self.monitor_.update(module)
+        except NotFiniteError:
+            return math.nan
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure, log, and stop if memorization is seen."""
+        score = self._measure(pl_module)
+        layers = self.monitor_.layer_scores_[-1] if self.monitor_.layer_scores_ else {}
+        columns = {f"{self.name}_{layer}": value for layer, value in layers.items()}
+        pl_module.log_dict({self.name: score} | columns, on_epoch=True, on_step=False)
+        if self._stopper.update(score, self.monitor_, {"module": pl_module}) and self.stop:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Load the best weights, and say why it stopped."""
+        stopper = self._stopper
+        self.stopped_epoch_, self.best_epoch_ = None, self.first_ + stopper.best_epoch
+        self.reason_ = stopper.reason()
+        if self.stop:
+            self.stopped_epoch_ = self.first_ + stopper.epoch if stopper.stops else None
+            stopper.finish({"module": pl_module})
