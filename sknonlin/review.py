@@ -159,7 +159,7 @@ def write_review(
     kind, contents = contents_of(pd, X, rows, report, view)
     path = Path(path)
     about = {"title": title, "name": path.stem, "kind": kind}
-    page = page_of(about | review_of(report, len(rows), X, class_names), contents)
+    page = page_of(about | review_of(report, len(rows), X, kind, class_names), contents)
     path.write_text(page, encoding="utf-8")
     if len(page) > LARGE:
         warn_user(

@@ -7,8 +7,8 @@
   const byId = (id) => document.getElementById(id);
   const review = JSON.parse(byId("review").textContent);
   const samples = review.rows.map(
-    ([index, row, given, suggested, probability, layer, certainty, flagged], place) =>
-      ({ place, index, row, given, suggested, probability, layer, certainty, flagged }));
+    ([index, row, given, suggested, probability, layer, certainty, flagged, file], place) =>
+      ({ place, index, row, given, suggested, probability, layer, certainty, flagged, file }));
   const labelOf = (i) => review.classes[i][0];
   const nameOf = (i) => review.classes[i][1];
   const classOf = new Map(review.classes.map(([label], i) => [label, i]));
@@ -126,6 +126,7 @@
     part(".suggested").textContent = nameOf(sample.suggested);
     const facts = [
       sample.row === null ? "" : `sample ${sample.index}`,
+      sample.file,
       sample.layer === null ? "" : `seen in ${sample.layer}`,
       sample.certainty === null ? "" : `suggestion ${percent(sample.certainty)} sure`,
     ];
@@ -174,7 +175,7 @@
   };
 
   function textOf(sample) {
-    const parts = [sample.index, sample.row, nameOf(sample.given), nameOf(sample.suggested)];
+    const parts = [sample.index, sample.row, sample.file, nameOf(sample.given), nameOf(sample.suggested)];
     if (review.kind === "text" || review.kind === "table") {
       parts.push(JSON.stringify(contentOf(sample.place) ?? ""));
     }
@@ -319,11 +320,11 @@
   }
 
   function csv() {
-    const named = samples.some((sample) => sample.row !== null);
-    const columns = ["index", ...(named ? ["row"] : []), "given", "suggested", "decision", "label"];
+    const names = ["row", "file"].filter((name) => samples.some((sample) => sample[name] !== null));
+    const columns = ["index", ...names, "given", "suggested", "decision", "label"];
     const rows = samples.filter(({ place }) => decisions.has(place)).map((sample) => {
       const { decision, label } = decisions.get(sample.place);
-      return [sample.index, ...(named ? [sample.row] : []), labelOf(sample.given),
+      return [sample.index, ...names.map((name) => sample[name] ?? ""), labelOf(sample.given),
         labelOf(sample.suggested), decision, label];
     });
     return `\ufeff${[columns, ...rows].map((row) => row.map(cell).join(",")).join("\r\n")}\r\n`;

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sknonlin._review.labels import LabelTexts, names_of, plain, some
+from sknonlin._review.samples import file_names
 
 REQUIRED = ("index", "given", "suggested", "probability")
 
@@ -121,7 +122,7 @@ def column(report, name, convert):
     ]
 
 
-def review_of(report, n_rows, X, class_names):
+def review_of(report, n_rows, X, kind, class_names):
     """Prepare what a page says of its rows.
 
     Parameters
@@ -131,16 +132,21 @@ def review_of(report, n_rows, X, class_names):
         Of the page, the first ones.
     X : object
         The samples shown.
+    kind : str
+        What they are.
     class_names : list of str, dict or None
 
     Returns
     -------
     review : dict
         ``summary``; ``classes``, pairs of text and name; ``rows``, of each the index, the
-        label of the row, given, suggested, probability, layer, certainty and flag.
+        label of the row, given, suggested, probability, layer, certainty, flag and
+        file.
     """
     texts, given, suggested = labels_of(report)
     rows = report.head(n_rows)
+    is_file = kind in ("image", "audio")
+    files = file_names(X, rows["index"].tolist()) if is_file else None
     code = {label: i for i, label in enumerate(texts.texts)}
     shown = zip(
         rows["index"].tolist(),
@@ -151,6 +157,7 @@ def review_of(report, n_rows, X, class_names):
         column(rows, "layer", str),
         column(rows, "certainty", float),
         column(rows, "flagged", bool),
+        files or [None] * n_rows,
         strict=True,
     )
     names = names_of(texts.texts, class_names)

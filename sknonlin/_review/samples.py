@@ -1,6 +1,7 @@
 """Samples to be looked at: what kind they are of, and some of them taken out."""
 
 import mimetypes
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,26 @@ def media_type(sample):
     if not isinstance(sample, str | Path) or len(str(sample)) > 4096:
         return ""
     return mimetypes.guess_type(str(sample))[0] or ""
+
+
+def file_names(X, positions):
+    """Name files below the folder that all share.
+
+    Parameters
+    ----------
+    X : as for :func:`take`
+    positions : list of int
+
+    Returns
+    -------
+    names : list of str or None
+        None where samples are no files.
+    """
+    if not positions or not isinstance(take(X, positions[:1])[0], str | Path):
+        return None
+    paths = [os.path.abspath(path) for path in take(X, positions)]
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [Path(path).relative_to(folder).as_posix() for path in paths]
 
 
 def kind_of(X, *, image_shape=None, sampling_rate=None, decode=None):

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from sknonlin._review.page import as_json, page_of
 from sknonlin.review import apply_review, write_review
@@ -220,6 +221,30 @@ def test_rows_of_a_frame_keep_their_labels(browser, tmp_path):
     y = pd.Series(given_labels(report).astype(int), index=names, name="y")
     corrected = apply_review(y[::-1], path)
     pd.testing.assert_series_equal(corrected, 1 - y[::-1])
+
+
+def test_files_are_named(browser, tmp_path):
+    report = make_report(["cat", "dog"], 3)
+    paths = [tmp_path / f"=image {i}.png" for i in range(3)]
+    for path in paths:
+        Image.new("L", (4, 4)).save(path)
+    opened(browser, tmp_path / "files.html", report, paths)
+    press(browser, "tkt")
+    path = saved(browser, "files")
+    names = pd.read_csv(path)["file"].str.removeprefix("'")
+    assert names.tolist() == [paths[i].name for i in report["index"]]
+    assert [text_of(browser, f"[data-place='{i}'] .facts") for i in range(3)] == [
+        f"{name} · {fact}" for name, fact in zip(names, facts_of(report), strict=True)
+    ]
+    y = given_labels(report)
+    assert (apply_review(y, path) != y).sum() == 2
+
+
+def facts_of(report):
+    return [
+        f"seen in {row.layer} · suggestion {row.certainty:.0%} sure".replace("%", " %")
+        for row in report.itertuples()
+    ]
 
 
 def test_sorting_filtering_and_searching(browser, tmp_path):

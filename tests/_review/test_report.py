@@ -1,5 +1,7 @@
 """Reports: what is refused, labels of rows, and what a page says of them."""
 
+import pathlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,26 +48,28 @@ def test_labels_of_rows():
 
 def test_what_a_page_says():
     report = make_report(["cat", "dog"], 5)
-    review = review_of(report, 5, None, {"cat": "Felis"})
+    review = review_of(report, 5, None, "none", {"cat": "Felis"})
     assert review["classes"] == [("cat", "Felis"), ("dog", "dog")]
-    index, row, given, suggested, probability, layer, certainty, flagged = review["rows"][0]
+    index, row, given, suggested, probability, layer, *rest = review["rows"][0]
     first = report.iloc[0]
     assert (index, row) == (first["index"], None)
     assert (["cat", "dog"][given], ["cat", "dog"][suggested]) == (
         *(first["given"], first["suggested"]),
     )
     assert (probability, layer) == (first["probability"], first["layer"])
-    assert (certainty, flagged) == (first["certainty"], first["flagged"])
+    assert rest == [first["certainty"], first["flagged"], None]
     assert review["summary"].startswith("5 samples.")
-    assert review_of(report, 2, None, None)["summary"].startswith("The first 2 of 5")
-    assert len(review_of(report, 2, None, None)["rows"]) == 2
+    assert review_of(report, 2, None, "none", None)["summary"].startswith(
+        "The first 2 of 5"
+    )
+    assert len(review_of(report, 2, None, "none", None)["rows"]) == 2
 
 
 def test_columns_that_are_missing_are_not_known():
     report = make_report()[["index", "given", "suggested", "probability"]].copy()
     report.loc[0, "probability"] = np.nan
-    assert review_of(report, 6, None, None)["rows"][0][4:] == (None,) * 4
-    assert review_of(report[:0], 0, None, None)["rows"] == []
+    assert review_of(report, 6, None, "none", None)["rows"][0][4:] == (None,) * 5
+    assert review_of(report[:0], 0, None, "none", None)["rows"] == []
 
 
 def test_pairs():
@@ -74,3 +78,13 @@ def test_pairs():
         check_pairs(["a"], [0], ["b"])
     with pytest.raises(ValueError, match="y has no label at index 3"):
         check_pairs(["a"], [3], ["b"])
+
+
+def test_files_have_names():
+    report = make_report(n_samples=3)
+    paths = [pathlib.Path("data") / "cat" / "1.png", "data/cat/2.png", "data/dog/1.png"]
+    rows = review_of(report, 3, paths, "image", None)["rows"]
+    names = ["cat/1.png", "cat/2.png", "dog/1.png"]
+    assert [row[-1] for row in rows] == [names[i] for i in report["index"]]
+    assert review_of(report, 3, paths, "text", None)["rows"][0][-1] is None
+    assert review_of(report, 3, np.zeros((3, 8, 8)), "image", None)["rows"][0][-1] is None

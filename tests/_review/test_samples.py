@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import sparse
 from torch.utils.data import TensorDataset
 
-from sknonlin._review.samples import kind_of, n_samples_of, take
+from sknonlin._review.samples import file_names, kind_of, n_samples_of, take
 
 ROWS = np.arange(12.0).reshape(4, 3)
 
@@ -77,3 +77,12 @@ def test_what_holds_no_samples_is_refused(X):
 def test_samples_of_no_kind_are_refused(X):
     with pytest.raises(TypeError, match="no picture, features, text or sound"):
         kind_of(X)
+
+
+def test_names_of_files():
+    paths = ["/data/a/1.png", "/data/b/2.png", "/data/b/3.png"]
+    assert file_names(paths, [2, 0]) == ["b/3.png", "a/1.png"]
+    assert file_names(pd.Series(paths), [1, 2]) == ["2.png", "3.png"]
+    assert file_names(["x/1.png", "/data/1.png"], [1]) == ["1.png"]
+    assert file_names(ROWS, [0]) is None
+    assert file_names(paths, []) is None
