@@ -96,14 +96,16 @@ def update(Z, P, other, data, height, k, weight, n_steps, work):
         width = min(PANEL, Z.shape[1] - first)
         multiply(other, False, data, first, first + width, F, 0, k, height, 0)
         for i in range(k):
+            before = Z[i, first : first + width]
             for j in range(width):
-                U[i, j] = Z[i, first + j]
+                U[i, j] = before[j]
         splitting_steps(inverse, rho, F, U, width, k, n_steps, T)
         for i in range(k):
+            before, positive = Z[i, first : first + width], P[i, first : first + width]
             for j in range(width):
-                z = U[i, j] + (weight - 1) * (U[i, j] - Z[i, first + j])
-                Z[i, first + j] = z
-                P[i, first + j] = max(z, 0)
+                z = U[i, j] + (weight - 1) * (U[i, j] - before[j])
+                before[j] = z
+                positive[j] = max(z, 0)
 
 
 @njit(nogil=True, fastmath=ANY_ORDER)

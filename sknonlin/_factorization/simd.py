@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
+BLOCK = 4  # rows that are exchanged together in an inversion
 DEPTH = 256  # rows of the second matrix that are read for all rows of the first
 #: Sums may be taken in any order, but always in the same.
 ANY_ORDER = {"reassoc", "contract", "nsz"}
@@ -329,25 +330,51 @@ def gram_matrix(A, k, G):
             G[j, i] = G[i, j]
 
 
-@njit(nogil=True, fastmath=ANY_ORDER)
-def invert(A, k):
-    """Replace the leading k x k part of a positive definite matrix by its inverse.
-
-    By exchanges of all rows and columns in turn (Gauss & Jordan), which run along rows.
-    """
-    row = np.empty(A.shape[1], A.dtype)
+@njit(nogil=True)
+def invert_few(A, k):
+    """Replace the leading k x k part of a small positive definite matrix by its inverse."""
     for p in range(k):
         scale = 1 / A[p, p]
         A[p, p] = 1
-        for j in range(A.shape[1]):
-            row[j] = A[p, j] * scale
+        for j in range(k):
+            A[p, j] *= scale
         for i in range(k):
             factor = A[i, p]
             if i != p:
                 A[i, p] = 0
-                for j in range(A.shape[1]):
-                    A[i, j] -= factor * row[j]
-        A[p] = row
+                for j in range(k):
+                    A[i, j] -= factor * A[p, j]
+
+
+@njit(nogil=True)
+def invert(A, k):
+    """Replace the leading k x k part of a positive definite matrix by its inverse.
+
+    By exchanges of a few rows and columns in turn (Gauss & Jordan): with those of a block
+    P, ``A_PJ <- A_PP^-1 A_PJ`` and ``A_IJ <- A_IJ - A_IP A_PP^-1 A_PJ``.
+    """
+    if k <= 2 * BLOCK:
+        invert_few(A, k)
+        return
+    width = padded(k, A.itemsize)
+    columns, rows, block = zeros(k, BLOCK, A), zeros(BLOCK, k, A), zeros(BLOCK, BLOCK, A)
+    for p in range(0, k, BLOCK):
+        size = min(BLOCK, k - p)
+        for i in range(k):
+            for j in range(size):
+                columns[i, j] = -A[i, p + j]
+                A[i, p + j] = 0
+        for i in range(size):
+            for j in range(size):
+                block[i, j] = -columns[p + i, j]
+                columns[p + i, j] = 0
+            A[p + i, p + i] = 1
+        invert_few(block, size)
+        multiply(block, False, A[p:], 0, width, rows, 0, size, size, 0)
+        for i in range(size):
+            for j in range(width):
+                A[p + i, j] = rows[i, j]
+        multiply(columns, False, rows, 0, width, A, 0, k, size, 1)
 
 
 # Eigenvectors, by LAPACK -------------------------------------------------------------
