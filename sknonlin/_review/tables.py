@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sknonlin._review.labels import is_blank
+
 MOST = 8.0  # so that one wild value does not hide the other columns
 TO_SIGMA = 1.349  # the interquartile range of a normal distribution
 MANY_CELLS = 10**7  # of a class that its usual values are taken from
@@ -55,7 +57,10 @@ class Usual:
         scale = (upper - lower) / TO_SIGMA
         spread = numbers.std(ddof=0).to_numpy()
         self.middle, self.scale = middle, np.where(scale > 0, scale, spread)
-        self.shares = [frame[name].value_counts() for name in frame.columns[~is_number]]
+        self.shares = [
+            frame.iloc[:, j].astype(object).map(written).value_counts()
+            for j in np.flatnonzero(~is_number)
+        ]
         self.n_rows = len(frame)
 
     def distances(self, numbers, others):
@@ -64,7 +69,8 @@ class Usual:
         Parameters
         ----------
         numbers : ndarray of shape (n_numbers,)
-        others : list of length n_others
+        others : list of str of length n_others
+            As they are written.
 
         Returns
         -------
@@ -83,7 +89,7 @@ class Usual:
         expected = -(shares * np.log(shares)).sum()
         try:
             share = shares[counts.index.get_loc(value)]
-        except (KeyError, TypeError):
+        except KeyError:
             share = 1 / (self.n_rows + len(counts) + 1)
         return np.sqrt(max(0.0, 2 * (-np.log(share) - expected)))
 
@@ -92,20 +98,17 @@ class Usual:
         numbers = iter(self.middle)
         others = iter(self.shares)
         return [
-            written(next(numbers)) if number else written(most_frequent(next(others)))
+            written(next(numbers)) if number else next(others).index[0]
             for number in is_number
         ]
 
 
-def most_frequent(counts):
-    """Return the first of the values counted."""
-    return counts.index[0] if len(counts) else float("nan")
-
-
 def written(value):
     """Write a value as it is, numbers to six digits."""
+    if not isinstance(value, str) and is_blank(value):
+        return "missing"
     if isinstance(value, float | np.floating):
-        return "missing" if np.isnan(value) else f"{value:.6g}"
+        return f"{value:.6g}"
     text = str(value)
     return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
 
@@ -146,7 +149,7 @@ def rows_of_table(frame, positions, given, suggested, classes, n_columns):
 
     shown = frame.iloc[positions]
     numbers = shown.loc[:, is_number].to_numpy(np.float64, na_value=np.nan)
-    others = shown.loc[:, ~is_number].to_numpy(object)
+    others = shown.loc[:, ~is_number].astype(object).map(written).to_numpy()
     rows = []
     for i, (label, other) in enumerate(zip(given, suggested, strict=True)):
         of_given, of_suggested = usual(label), usual(other)

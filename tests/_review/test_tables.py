@@ -51,7 +51,7 @@ def test_usual_values_are_medians_and_modes():
     numbers, others = usual.distances(np.array([1e9]), ["unseen"])
     assert numbers[0] == 8
     assert 0 < others[0] <= 8
-    assert usual.distances(np.array([np.nan]), [None])[0][0] == 0
+    assert usual.distances(np.array([np.nan]), ["missing"])[0][0] == 0
 
 
 def test_constant_columns_count_where_a_row_differs():
@@ -69,6 +69,10 @@ def test_constant_columns_count_where_a_row_differs():
         (123456.0, "123456"),
         (np.int64(12345678), "12345678"),
         (float("nan"), "missing"),
+        (None, "missing"),
+        (pd.NA, "missing"),
+        (pd.NaT, "missing"),
+        ("nan", "nan"),
         ("x" * 100, "x" * 79 + "…"),
         (True, "True"),
         (pd.Timestamp("2020-01-02"), "2020-01-02 00:00:00"),
@@ -108,12 +112,12 @@ def test_frames_of_all_dtypes():
             "kind": pd.Categorical(["a", "b", "a", None]),
             "time": pd.date_range("2020", periods=4),
             "flag": [True, False, True, True],
-            "list": [[1], [2], [3], [4]],
+            "list": [[1], [2], [3], {"a": 1}],
             "empty": [np.nan] * 4,
         }
     )
-    frame["list"] = frame["list"].map(str)
-    rows = rows_of_table(frame, [0, 1], [0, 0], [1, 5], {0: [0, 1], 1: [2, 3]}, 6)
+    frame.insert(0, "flag", ["left", "left", None, "right"], allow_duplicates=True)
+    rows = rows_of_table(frame, [0, 1], [0, 0], [1, 5], {0: [0, 1], 1: [2, 3]}, 7)
     assert [sorted(column[0] for column in row) for row in rows] == [sorted(frame)] * 2
 
 
