@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PROFILE_CONSTRAINTS = {
-    "layers": [StrOptions({"relu"}), "array-like"],
+    "layers": [StrOptions({"relu", "auto"}), "array-like"],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "n_batches": [Interval(Integral, 1, None, closed="left")],
     "random_state": ["random_state"],
@@ -248,12 +248,13 @@ def measure_memorization(network, X, y, settings):
     return memorization_score(single, mixed), single, mixed
 
 
-def listed_ranks(ranks, capture, batch_size):
+def listed_ranks(ranks, capture, batch_size, compression):
     """Ranks as given, or those of the automatic grid that the layers have room for."""
     if not isinstance(ranks, str):
         return check_ranks(ranks)
     room = max(
-        (min(batch_size * n, units) for n, units in matrix_shapes(capture)), default=1
+        (min(batch_size * n, units) for n, units in matrix_shapes(capture, compression)),
+        default=1,
     )
     return auto_ranks(max(1, room))
 
@@ -287,7 +288,7 @@ def profile_network(network, X, y, settings):
             columns = network.encode(labels, capture.output)
             labels = labels if network.classes is None else network.classes[columns]
             codes = columns[codes]
-        ranks = listed_ranks(settings.ranks, capture, settings.batch_size)
+        ranks = listed_ranks(settings.ranks, capture, settings.batch_size, compression)
         compression, task_bytes = with_rows_that_fit(
             compression, ranks, capture, settings.batch_size
         )
@@ -351,10 +352,11 @@ def layer_profile(
         are cast to its precision.
     y : array-like of shape (n_samples,)
         The labels. Those of a module or a skorch net are the numbers of its outputs.
-    layers : "relu" or list of str, default="relu"
+    layers : "relu", "auto" or list of str, default="relu"
         ``"relu"``: every call of a ReLU, as a module, a function or a method, in place
-        or not, ReLU6 and ``clamp(min=0)`` included. Or the names of some of them, or of
-        submodules, whose outputs are then taken.
+        or not, ReLU6 and ``clamp(min=0)`` included. ``"auto"``: every call of an
+        activation, see below. Or the names of some of them, or of submodules, whose
+        outputs are then taken.
     ranks : "auto" or iterable of int, default="auto"
         Increasing ranks; ``"auto"``: ten from 1 to 32, as far as they are below the
         rank that the layers can have.
@@ -416,6 +418,13 @@ def layer_profile(
     batches of one size go through it together, up to 2**26 numbers of activations (2**22
     on a CPU, which is no faster with more), fewer where the memory is less. From each
     layer on, only the rest of the network is run again.
+
+    ``layers="auto"`` finds ReLUs, GELU, SiLU, LeakyReLU, PReLU, ELU, CELU, SELU, Softplus,
+    hardswish, hardtanh, Mish, tanh, sigmoid, softsign and GLU, also where they are written
+    out as a product; and gated units such as those of ReGLU and SwiGLU, of which the
+    product is the layer. A sigmoid or the like that is the network's output is none.
+    Activations A that may be negative are compressed by NMF as [max(A, 0), max(-A, 0)], two
+    halves side by side, and what replaces them is the difference of their approximations.
 
     A layer that some batches do not reach, in a network that chooses its way by the
     data, has NaN there. The accuracies of a regressor are NaN.

@@ -4,13 +4,13 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sknonlin import ActivationNonlinearity, LayerProfile, layer_profile, nmf_path
+from sknonlin import ActivationNonlinearity, LayerProfile, layer_profile, nmf_path, nnls
 from sknonlin._network.adapters import as_network
 from sknonlin.batches import make_batches
 from sknonlin.profile import ProfileSettings, measure_memorization, memorization_score
@@ -244,12 +244,67 @@ def test_labels_that_the_network_does_not_know():
 def test_gelu_with_pca():
     module, X = seeded(mlp, activation=nn.GELU), seeded(torch.randn, 30, 4)
     y = np.arange(30) % 3
-    with pytest.raises(ValueError, match=r"'1' are negative.*compression='pca'"):
-        layer_profile(module, X, y, layers=["1", "3"], random_state=0)
+    with pytest.raises(ValueError, match=r"'0' are negative.*compression='pca'"):
+        layer_profile(module, X, y, layers=["0", "3"], random_state=0)
     profile = layer_profile(
         module, X, y, layers=["1", "3"], compression="pca", random_state=0
     )
     assert profile.layer_names == ["1", "3"]
+
+
+def test_signed_activations_are_compressed_as_halves():
+    module, X = seeded(mlp, activation=nn.GELU), seeded(torch.randn, 30, 4)
+    y = np.arange(30) % 3
+    profile = layer_profile(
+        module, X, y, layers="auto", ranks=RANKS, batch_size=10, random_state=0
+    )
+    assert profile.layer_names == ["1", "3"]
+    with torch.no_grad():
+        A = module[:2](X)
+        for label in range(3):
+            own = A[y == label]
+            halves = torch.cat([own.clamp(min=0), (-own).clamp(min=0)], 1)
+            path = nmf_path(halves, RANKS, random_state=0)
+            np.testing.assert_allclose(profile.errors[0, label], path.errors, atol=5e-3)
+            for i, H in enumerate(path.components):
+                left, right = (nnls(halves, H) @ H).chunk(2, 1)
+                hits = (module[2:](left - right).argmax(1) == label).double().mean()
+                assert abs(profile.accuracies[0, label, i] - hits) <= 0.21
+
+
+def test_all_activations_of_a_relu_network_are_its_relus():
+    module, X = seeded(mlp), seeded(torch.randn, 30, 4)
+    y = np.arange(30) % 3
+    for cumulative in (False, True):
+        profiles = [
+            layer_profile(
+                module, X, y, layers=layers, cumulative=cumulative, random_state=0
+            )
+            for layers in ("relu", "auto")
+        ]
+        np.testing.assert_array_equal(profiles[0].batch_errors, profiles[1].batch_errors)
+        np.testing.assert_array_equal(
+            profiles[0].batch_accuracies, profiles[1].batch_accuracies
+        )
+
+
+def test_cumulative_profiles_of_signed_activations():
+    module, X = seeded(mlp, activation=nn.Tanh), seeded(torch.randn, 30, 4)
+    profile = layer_profile(
+        module, X, np.arange(30) % 3, layers="auto", cumulative=True, random_state=0
+    )
+    assert (profile.batch_errors <= 1 + 1e-6).all()
+    assert np.isfinite(profile.batch_accuracies).all()
+
+
+def test_multilayer_perceptrons_with_tanh():
+    X = np.random.default_rng(0).random((40, 4))
+    y = np.arange(40) % 2
+    net = MLPClassifier((8, 6), activation="tanh", max_iter=5, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        net.fit(X, y)
+    profile = layer_profile(net, X, y, layers="auto", random_state=0)
+    assert profile.layer_names == ["tanh1", "tanh2"]
 
 
 def profile_of(errors):

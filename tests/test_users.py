@@ -378,3 +378,27 @@ def test_layers_of_any_collection(kind):
     found = MemorizationDetector(frozen(seeded(Net)), layers=kind(["relu"]), random_state=0)
     found.fit(X, Y)
     assert found.layer_names_ == ["relu"]
+
+
+class Gated(Base):
+    """Activations of two kinds, none of them a ReLU."""
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.last(torch.nn.functional.gelu(h * torch.sigmoid(h)))
+
+
+def test_activations_of_every_kind_at_every_entry():
+    with pytest.raises(ValueError, match="layers='auto'"):
+        MemorizationDetector(frozen(Gated), random_state=0).fit(X, Y)
+    detector = MemorizationDetector(frozen(Gated), layers="auto", random_state=0).fit(X, Y)
+    assert detector.layer_names_ == ["gelu"]
+    assert 0 <= detector.memorization_score_ <= 1
+    assert detector.transform(X).shape == (60, 1)
+    assert np.isfinite(detector.score_samples(X, Y)).all()
+    profile = layer_profile(Gated(), X, Y, layers="auto", random_state=0)
+    assert np.isfinite(profile.batch_accuracies).all()
+    monitor = NonlinearityMonitor(X, Y, layers="auto")
+    assert 0 <= monitor.update(Gated()) <= 1
+    net = skorch_net(Gated, max_epochs=2, callbacks=[NonlinearityScoring(layers="auto")])
+    assert len(net.fit(X, Y).history[:, "nmf_auc_gelu"]) == 2

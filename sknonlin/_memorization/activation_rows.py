@@ -44,7 +44,7 @@ class SampleFeatures:
 
     Parameters
     ----------
-    layers : "relu" or list of str
+    layers : "relu", "auto" or list of str
         The layers.
     n_classes : int
         With very many, feature maps are pooled more coarsely.
@@ -68,6 +68,7 @@ class SampleFeatures:
         for name, layer in capture.listed.items():
             layout = Layout.of(layer, capture.n_samples)
             if layout is not None:
+                layout = layout.for_rows(nonnegative=self.nonnegative)
                 empty = torch.empty(layer.shape, device="meta")
                 counts[name] = self._pooled(name, layout, empty).shape[1]
         return counts
@@ -79,9 +80,11 @@ class SampleFeatures:
         """
         found = self.input_rows(batch, n_samples)
         tape, layouts = capture.record(batch, n_samples)
-        for name, layout in layouts.items():
+        for name, found_layout in layouts.items():
             A = tape.activations.pop(name).tensor
-            check_activations(name, A, nonnegative=self.nonnegative)
+            layout = found_layout.for_rows(nonnegative=self.nonnegative)
+            nonnegative = self.nonnegative and not layout.halved
+            check_activations(name, A, nonnegative=nonnegative)
             found[name] = self._pooled(name, layout, A)
         return found, tape.output
 

@@ -20,10 +20,10 @@ REMEDIES = {
         "for overflow."
     ),
     "negative": (
-        "The activations of layer {name!r} are negative (down to {value:.3g}), as those "
-        "of GELU, SiLU or LeakyReLU can be; non-negative factorization needs the outputs "
-        "of a ReLU. Name other layers, or use compression='pca' of layer_profile or of a "
-        "detector's ActivationNonlinearity, which accepts any sign."
+        "The outputs of layer {name!r} are negative (down to {value:.3g}), and it is no "
+        "activation that is known to be so, which non-negative factorization needs. Name "
+        "other layers, find activations by layers='auto', or use compression='pca' of "
+        "layer_profile or of a detector's ActivationNonlinearity, which accepts any sign."
     ),
 }
 NEARLY_ALL = 0.75  # of the units: components of as high a rank leave next to nothing
@@ -55,7 +55,12 @@ class Pass:
         self.samples = samples
         self.codes = codes
         self.settings = settings
-        self.tape, self.layouts = capture.record(samples, codes.numel())
+        self.tape, layouts = capture.record(samples, codes.numel())
+        nonnegative = settings.compression.nonnegative
+        self.layouts = {
+            name: layout.for_rows(nonnegative=nonnegative)
+            for name, layout in layouts.items()
+        }
         self.accuracy = self._accuracy(self.tape.output)
         self.matrices = {name: self._matrices(self.tape, name) for name in self.layouts}
         self.tape.activations.clear()

@@ -67,7 +67,7 @@ def with_rows_that_fit(compression, ranks, capture, batch_size):
         Memory that the largest matrix takes; 0 on a GPU, which has its own.
     """
     network = capture.network
-    shapes = list(matrix_shapes(capture))
+    shapes = list(matrix_shapes(capture, compression))
     n_units = max((units for _, units in shapes), default=1)
     most = compression.settings.max_rows
     with within("profile", "learning"):
@@ -82,11 +82,12 @@ def with_rows_that_fit(compression, ranks, capture, batch_size):
     )
 
 
-def matrix_shapes(capture):
+def matrix_shapes(capture, compression):
     """Positions and units of every layer whose samples have an axis."""
     for layer in capture.listed.values():
         layout = Layout.of(layer, capture.n_samples)
         if layout is not None:
+            layout = layout.for_rows(nonnegative=compression.nonnegative)
             yield layout.rows(torch.empty(layer.shape, device="meta")).shape[1:]
 
 

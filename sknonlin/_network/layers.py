@@ -1,40 +1,28 @@
-"""The ReLU calls of a network: list, record and replace them.
+"""The activation calls of a network: list, record and replace them.
 
-A layer here is one call of a ReLU, whichever way it is written. It is named after the
+A layer here is one call of a ReLU or, of all activations, of any; or a product that one
+of them gates. Whichever way it is written, it is named after the
 module that made it: ``"layer1.0.relu"`` for the module of that name or for a functional
 call inside ``layer1.0``, and ``"layer1.0.relu:2"`` for the second such call in a pass.
 """
 
 import math
-from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from numbers import Real
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from sknonlin._network.adapters import check_rows, first_run
-from sknonlin._network.axes import Axes, is_dense
+from sknonlin._network.axes import is_dense
+from sknonlin._network.calls import Finder, module_calls
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import copy_of, moved
-from sknonlin._network.tape import DivergedError, Layer, Recorder, place_of
+from sknonlin._network.tape import DivergedError, Recorder, place_of
 from sknonlin._running.memory import MOST
 from sknonlin._running.parallel import Replicas
 from sknonlin._running.torch_settings import plain_operations
 
-KINDS = {
-    "relu": "relu",
-    "clamp": "clamp",
-    "clamp_min": "clamp",
-    "hardtanh": "relu6",
-    "threshold": "threshold",
-}
-SIGMOIDS = {"sigmoid", "hardsigmoid"}
-SAME_VALUES = {
-    *("view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "select", "slice", "t"),
-    *("transpose", "permute", "expand", "clone", "_to_copy", "detach", "alias", "clamp"),
-}
 N_RUNS_IF_RANDOM = 5  # few samples may get the same random numbers twice
 N_LISTED = 2  # samples that the layers are listed with
 TOLERANCE = 1e-3  # of outputs, a share of the largest: kernels may choose other orders
@@ -44,25 +32,6 @@ NO_SAMPLES = (
     "nodes of a graph at once. Name modules whose outputs have one in layers=[...], or "
     "give whole graphs as samples."
 )
-
-
-def relu_kind(function, args, result):
-    """Name of the ReLU that an operation is, or None.
-
-    A ReLU, ``clamp(min=0)``, ReLU6, or a threshold at 0, of floating-point numbers.
-    """
-    name = function.overloadpacket.__name__.rstrip("_")
-    if name not in KINDS or not result.is_floating_point() or result.ndim == 0:
-        return None
-    if name != "relu":
-        low, high = (*args[1:3], None, None)[:2]
-        if not isinstance(low, Real) or low != 0:
-            return None
-        if name == "threshold" and high != 0:
-            return None
-        if name == "clamp" and high is not None and not isinstance(high, Real):
-            return None
-    return KINDS[name]
 
 
 def draws(function):
@@ -108,15 +77,15 @@ class Capture:
     ----------
     network : Network
         What :func:`as_network` returns.
-    layers : "relu" or list of str
-        All ReLU calls, or the names of some of them or of submodules, whose outputs
-        are then taken.
+    layers : "relu", "auto" or list of str
+        All ReLU calls, or all calls of activations, or the names of some of them or of
+        submodules, whose outputs are then taken.
     batch : nested tensors
         A few samples to list the layers with.
     n_samples : int
         How many they are.
     skip : container of str
-        Names of ReLU calls to pass over.
+        Names of calls to pass over.
     trust : Trust, default=None
         What earlier captures found out of this network.
     """
@@ -154,19 +123,19 @@ class Capture:
             raise ValueError("layers is empty; name some, or pass layers='relu'.")
         self._outputs = {name for name in chosen if name in modules}
         self._wanted = None
-        with first_run(self.batch, self.n_samples):
+        with first_run(self.batch, self.n_samples, self.network):
             tape = self._run(self.batch, self.n_samples)
         check_rows(tape.output, self.n_samples)
         self._outputs -= {base for base, _ in tape.found}
-        relus = [base for base in tape.layers if base not in self._outputs]
+        calls = [base for base in tape.layers if base not in self._outputs]
         unknown = [name for name in chosen if name not in tape.layers]
         if unknown:
             raise ValueError(
-                f"layers={unknown} are not in the network. It has the ReLU calls {relus}, "
+                f"layers={unknown} are not in the network. It has the activations {calls}, "
                 f"and the modules {[name for name in modules if name]}."
             )
-        if not relus and not chosen:
-            raise ValueError(no_relu_message(modules))
+        if not calls and not chosen:
+            raise ValueError(no_calls_message(modules, self.layers))
         self._wanted = set(chosen) or None
         self.listed = {
             name: layer
@@ -182,7 +151,7 @@ class Capture:
 
     def _run(self, batch, n_samples=None, resume=None, record=True):
         batch = copy_of(batch)
-        finder = Finder(self._calls, self._wanted, resume, self.skip)
+        finder = Finder(self._calls, self._wanted, resume, self.skip, self.layers)
         recorder = Recorder(finder, resume, record, self._state.before_write)
         if resume is None:
             finder.axes.start(batch, n_samples)
@@ -201,6 +170,10 @@ class Capture:
         self._calls.on_output(self._outputs, module_ended)
         tape = recorder.run(lambda: self.network.run(batch))
         tape.found = finder.found
+        tape.gated, tape.parts = finder.gated, finder.parts_of_others(tape.output)
+        for name in tape.parts if self.layers == "auto" else ():
+            tape.layers.pop(name, None)
+            tape.activations.pop(name, None)
         tape.shares = is_dense(tape.output) and place_of(tape.output) in finder.shares
         return tape
 
@@ -294,7 +267,7 @@ class NetworkLayers:
     Parameters
     ----------
     network : Network
-    layers : "relu" or list of str
+    layers : "relu", "auto" or list of str
         As of :class:`Capture`.
     X : nested arrays or Dataset
         Samples, of which a few list the layers.
@@ -328,8 +301,8 @@ class NetworkLayers:
             yield capture
 
 
-def no_relu_message(modules):
-    """Explain that a network has no ReLU, and what it has."""
+def no_calls_message(modules, layers):
+    """Explain that a network has no ReLU, or no activation, and what it has."""
     if any(".quantized" in type(m).__module__ for m in modules.values()):
         return (
             "The network is quantized: its ReLUs are of whole numbers, or parts of other "
@@ -340,145 +313,28 @@ def no_relu_message(modules):
         for name, m in modules.items()
         if type(m).__module__ == "torch.nn.modules.activation"
     ]
+    named = (
+        "name the modules to look at in layers=[...]. NMF needs their outputs to be "
+        "non-negative; for others, use compression='pca' of layer_profile or of a "
+        "detector's ActivationNonlinearity."
+    )
+    if layers == "auto":
+        return (
+            "The network has no call of an activation that is known (softmax, "
+            "torch.maximum and torch.where are not taken for one). If it has others, "
+            + named
+        )
     return (
         "The network has no ReLU call"
         + (f"; its activations are {', '.join(others)}" if others else "")
-        + " (torch.maximum and torch.where are not known as ReLUs). Name the modules to "
-        "look at in layers=[...]. NMF needs their outputs to be non-negative; for others, "
-        "use compression='pca' of layer_profile or of a detector's ActivationNonlinearity."
+        + " (torch.maximum and torch.where are not known as ReLUs). Pass layers='auto', "
+        f"which finds activations of every kind, or {named}"
     )
 
 
 def pass_samples(capture, elements=None):
     """Count the samples whose activations, in all layers, one pass may hold."""
-    numbers = sum(math.prod(layer.shape) for layer in capture.listed.values())
+    numbers = sum(
+        math.prod(layer.shape) * (1 + layer.signed) for layer in capture.listed.values()
+    )
     return max(1, int((elements or MOST["pass"]) * capture.n_samples / numbers))
-
-
-class ModuleCalls:
-    """The modules that a forward pass is in, from hooks."""
-
-    def __init__(self):
-        self.stack = []
-        self._watched, self._ended = (), None
-
-    def on_output(self, names, function):
-        """Call ``function(name, output)`` whenever one of these modules returns."""
-        self.stack.clear()
-        self._watched, self._ended = names, function
-
-    def enter(self, name, module):
-        """Note that a module is called."""
-        self.stack.append((name, module))
-
-    def leave(self, name, output):
-        """Note that a module returns, or failed with the output None."""
-        if self.stack:
-            self.stack.pop()
-        if name in self._watched and output is not None:
-            self._ended(name, output)
-
-
-@contextmanager
-def module_calls(module):
-    """Hooks on all modules of a network, removed afterwards."""
-    calls = ModuleCalls()
-    handles = []
-    try:
-        for name, m in module.named_modules():
-            if isinstance(m, torch.jit.ScriptModule):  # takes no hooks
-                continue
-            handles.append(
-                m.register_forward_pre_hook(lambda m, args, name=name: calls.enter(name, m))
-            )
-            handles.append(
-                m.register_forward_hook(
-                    lambda m, args, output, name=name: calls.leave(name, output),
-                    always_call=True,
-                )
-            )
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class Finder:
-    """Name the layers of one forward pass.
-
-    Parameters
-    ----------
-    calls : ModuleCalls
-    wanted : set of str or None
-        Names of the layers to find; None finds all.
-    resume : (Tape, Layer, tensor) or None
-        The layer from which the pass begins, if it begins at one.
-    skip : container of str
-        Names of layers to pass over.
-    """
-
-    def __init__(self, calls, wanted, resume, skip):
-        self.calls = calls
-        self.wanted = wanted
-        self.skip = skip
-        self.found = []  # (name without number, position) of every ReLU call
-        self.axes = Axes(place_of)  # of a whole pass
-        self.shares = set()  # places of what a sigmoid gave
-        self.resumes = resume is not None
-        if resume is not None and resume[1].resumable and not resume[0].hidden_reads:
-            tape, target, _ = resume
-            self.found = [call for call in tape.found if call[1] < target.position]
-        self.counts = Counter(name for name, _ in self.found)
-
-    def __call__(self, function, args, kwargs, result, position):
-        """Find the layer that an operation is, if it is wanted."""
-        if not self.resumes:
-            self.axes.note(function, args, kwargs, result)
-            self._note_shares(function, args, result)
-        kind = relu_kind(function, args, result)
-        if kind is None:
-            return None
-        base = self._caller(kind)
-        self.found.append((base, position))
-        name = self._numbered(base)
-        if name in self.skip or (self.wanted is not None and name not in self.wanted):
-            return None
-        return Layer(name, position, tuple(result.shape), self.axes.of(result))
-
-    def _note_shares(self, function, args, result):
-        if not is_dense(result):
-            return
-        name = function.overloadpacket.__name__.rstrip("_")
-        given = bool(args) and is_dense(args[0]) and place_of(args[0]) in self.shares
-        if name in SIGMOIDS or (given and name in SAME_VALUES):
-            self.shares.add(place_of(result))
-        else:
-            self.shares.discard(place_of(result))
-
-    def module_layer(self, name, output, origin):
-        """Describe the output of a module as a layer; it was made at ``origin``."""
-        if origin is not None and origin[1] != 0:
-            raise ValueError(
-                f"layers: module {name!r} returns a part of what an operation gave, which "
-                "cannot be replaced alone; name another one."
-            )
-        position = -1 if origin is None else origin[0]
-        name = self._numbered(name)
-        return Layer(name, position, tuple(output.shape), self.axes.of(output))
-
-    def _caller(self, kind):
-        """Name a call by the module that made it."""
-        if not self.calls.stack:
-            return kind
-        name, module = self.calls.stack[-1]
-        plain = not any(True for _ in module.children()) and not any(
-            True for _ in module.parameters()
-        )
-        if plain and name:
-            return name
-        return f"{name}.{kind}" if name else kind
-
-    def _numbered(self, base):
-        self.counts[base] += 1
-        count = self.counts[base]
-        return base if count == 1 else f"{base}:{count}"

@@ -1,7 +1,9 @@
 """The output of a layer as a matrix: samples, positions and units, and back."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from sknonlin._network.axes import POSITION, SAMPLE, UNIT, Digit, has, joined, of_units
 
@@ -16,6 +18,10 @@ class Layout:
         Of the output.
     samples, positions, units : tuples of int
         Places in ``split`` of what counts them, slowest first.
+    signed : bool
+        Whether values may be negative, by the kind of the activation.
+    halved : bool
+        Whether rows are the positive and the negative parts, as units side by side.
     split : tuple of int
         The shape, with axes on which views joined several things split.
     """
@@ -25,6 +31,8 @@ class Layout:
     samples: tuple
     positions: tuple
     units: tuple
+    signed: bool = False
+    halved: bool = False
 
     @classmethod
     def of(cls, layer, n_samples, listed=None, n_listed=None):
@@ -51,13 +59,21 @@ class Layout:
         places[SAMPLE].sort(key=lambda place: -digits[place].step)
         split = tuple(digit.length for digit in digits)
         found = (tuple(places[label]) for label in (SAMPLE, POSITION, UNIT))
-        return cls(tuple(layer.shape), split, *found)
+        return cls(tuple(layer.shape), split, *found, signed=layer.signed)
 
     @classmethod
     def of_rows(cls, shape):
         """Layout of samples along the first axis, units on the next one."""
         n_axes = len(shape)
         return cls(shape, shape, (0,), tuple(range(2, n_axes)), (1,) if n_axes > 1 else ())
+
+    def for_rows(self, *, nonnegative):
+        """Layout whose rows have no sign, where they must not have one.
+
+        A matrix A of activations that have a sign becomes [max(A, 0), max(-A, 0)], from
+        which A is got back exactly.
+        """
+        return replace(self, halved=self.signed and nonnegative)
 
     @property
     def n_units(self):
@@ -80,12 +96,19 @@ class Layout:
         return (*self.samples, *self.positions, *self.units)
 
     def rows(self, A):
-        """Give a feature map as (n_samples, n_positions, n_units), a view if it can be."""
+        """Give a feature map as (n_samples, n_positions, n_units), a view if it can be.
+
+        Of halves, there are twice as many units.
+        """
         A = A.reshape(self.split).permute(self._order)
-        return A.reshape(self.n_samples, math.prod(self.position_lengths), self.n_units)
+        A = A.reshape(self.n_samples, math.prod(self.position_lengths), self.n_units)
+        return torch.cat([A.clamp(min=0), A.neg().clamp_(min=0)], -1) if self.halved else A
 
     def restore(self, rows):
         """Give rows (n_samples, n_positions, n_units) as the feature map they were."""
+        if self.halved:
+            positive, negative = rows.reshape(*rows.shape[:-1], 2, -1).unbind(-2)
+            rows = positive - negative
         A = rows.reshape([self.split[place] for place in self._order])
         back = sorted(range(len(self._order)), key=self._order.__getitem__)
         return A.permute(back).reshape(self.shape)

@@ -47,6 +47,7 @@ class Layer:
     shape: tuple
     axes: tuple
     resumable: bool = True
+    signed: bool = False  # whether it may have negative values, as calls of GELU have
 
 
 @dataclass(eq=False)
@@ -58,6 +59,8 @@ class Tape:
     layers: dict = field(default_factory=dict)
     activations: dict = field(default_factory=dict)
     found: list = field(default_factory=list)
+    gated: dict = field(default_factory=dict)  # positions of products with activations
+    parts: set = field(default_factory=set)  # names of layers that are part of others
     replaced: dict = field(default_factory=dict)  # values that layers were given
     hidden_reads: bool = False
     output: object = None

@@ -65,6 +65,19 @@ def test_feature_maps_become_rows(shape):
         torch.testing.assert_close(mean, X.flatten(2).mean(2), atol=0.02, rtol=0.1)
 
 
+def test_rows_of_signed_activations_are_halves():
+    network = as_network(nn.Sequential(nn.Identity(), nn.Tanh(), nn.Softmax(1)))
+    for shape in ((5,), (3, 40, 40)):
+        X = seeded(torch.randn, 7, *shape)
+        found = gathered(network, X, SampleFeatures("auto", 10, nonnegative=True))["1"]
+        signed = gathered(network, X, SampleFeatures("auto", 10, nonnegative=False))["1"]
+        assert (found >= 0).all()
+        assert (signed < 0).any()
+        if len(shape) == 1:
+            A = X.tanh()
+            assert torch.equal(found, torch.cat([A.clamp(min=0), (-A).clamp(min=0)], 1))
+
+
 def test_signed_inputs_stay_as_they_are():
     features = SampleFeatures("relu", 10, nonnegative=True)
     network = as_network(seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU())))

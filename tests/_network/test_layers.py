@@ -81,8 +81,9 @@ def test_input_that_the_network_overwrites_is_kept():
         (
             seeded(mlp, activation=nn.GELU),
             "relu",
-            r"no ReLU.*1 \(GELU\).*compression='pca'",
+            r"no ReLU.*1 \(GELU\).*layers='auto'.*compression='pca'",
         ),
+        (seeded(nn.Linear, 4, 3), "auto", r"no call of an activation.*layers=\[...\]"),
         (seeded(nn.Linear, 4, 3), "relu", "no ReLU call"),
         (seeded(mlp), ["1", "nowhere"], r"\['nowhere'\] are not.*\['1', '3'\]"),
     ],

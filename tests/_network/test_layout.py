@@ -1,5 +1,6 @@
 """Feature maps of all layouts to matrices, and back."""
 
+import dataclasses
 import math
 
 import pytest
@@ -55,6 +56,23 @@ def test_feature_map_to_matrix_and_back(found, expected):
     assert torch.equal(layout.restore(rows.clone()), A)
     if len(found.shape) == 4:  # a row is one position's units
         assert torch.equal(rows[1, 4], A[1, :, 1, 1])
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 7, 5), (6, 5, 2, 3), (6,)])
+def test_halves_of_signed_activations_and_back(shape):
+    found = dataclasses.replace(unknown(*shape), signed=True)
+    A = seeded(torch.randn, shape)
+    layout = Layout.of(found, 6)
+    assert not layout.for_rows(nonnegative=False).halved
+    assert not Layout.of(unknown(*shape), 6).for_rows(nonnegative=True).halved
+    plain, halved = layout.rows(A), layout.for_rows(nonnegative=True)
+    rows = halved.rows(A)
+    assert torch.equal(rows, torch.cat([plain.clamp(min=0), (-plain).clamp(min=0)], -1))
+    assert torch.equal(halved.restore(rows), A)
+    changed = seeded(torch.rand, rows.shape)
+    units = plain.shape[-1]
+    expected = layout.restore(changed[..., :units] - changed[..., units:])
+    assert torch.equal(halved.restore(changed.reshape(3, -1, 2 * units)), expected)
 
 
 def test_samples_that_views_split_keep_their_order():
