@@ -1,6 +1,7 @@
 """Tell whether a ReLU network learned or memorized."""
 
 from sknonlin.bounds import RankBounds, rank_bounds
+from sknonlin.comparison import NetworkComparison, compare_networks
 from sknonlin.detector import MemorizationDetector
 from sknonlin.nmf import NMFPath, nmf_path, nnls
 from sknonlin.nonlinearity import ActivationNonlinearity
@@ -13,8 +14,10 @@ __all__ = [
     "LayerProfile",
     "MemorizationDetector",
     "NMFPath",
+    "NetworkComparison",
     "RankBounds",
     "__version__",
+    "compare_networks",
     "layer_profile",
     "nmf_path",
     "nnls",

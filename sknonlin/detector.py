@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
+from joblib import hash as hash_of
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
     BaseEstimator,
@@ -34,8 +35,10 @@ from sknonlin._memorization.given_network import (
     wraps,
 )
 from sknonlin._memorization.label_report import report_frame
+from sknonlin._memorization.reference import shuffled_reference, untrained_reference
 from sknonlin._memorization.sample_cones import CONE_RANKS
 from sknonlin._memorization.sample_scores import SampleScorer
+from sknonlin._memorization.significance import class_p_values, intervals
 from sknonlin._memorization.trajectory import trajectory_of
 from sknonlin._network.adapters import as_network
 from sknonlin._network.samples import as_arrays, check_labels, labels_of
@@ -55,6 +58,7 @@ from sknonlin.profile import (
     LayerProfile,
     ProfileSettings,
     layer_shares,
+    measure_changes,
     measure_memorization,
 )
 
@@ -101,6 +105,10 @@ class MemorizationDetector(
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the training samples that ``detect`` flags. ``"auto"`` decides by the
         probabilities that labels are wrong.
+    reference : {"shuffled", "untrained"} or None, default=None
+        What to hold the score against: the same network, trained on the labels in another
+        order, so that it can only memorize (training takes as long again), or with new
+        weights and no training. Its score is ``reference_score_``.
     memory : str, joblib.Memory or None, default=None
         Where trained networks are kept, so that searches over other parameters than the
         network's own train it once for each fold. Modules are known by their names:
@@ -135,8 +143,21 @@ class MemorizationDetector(
     memorization_score_ : float
         In [0, 1]: the network's non-linearity on batches of one class as a share of
         that on mixed ones; the areas under the error curves, summed over the layers.
+    memorization_interval_ : tuple of float
+        Ends of an interval that holds the score of fresh batches of the training samples
+        with a probability of 0.9.
     layer_scores_ : ndarray of shape (n_layers,)
         The same share for every layer by itself, in [0, 1].
+    layer_intervals_ : ndarray of shape (n_layers, 2)
+        Such intervals for them.
+    layer_p_values_ : ndarray of shape (n_layers,)
+        How likely a layer that does not know the classes would be as close to linear on
+        batches of one class, by permutations.
+    training_accuracy_ : float
+        Share of the training labels that the network fits, on 10,000 samples at most.
+    reference_score_, reference_interval_, reference_accuracy_ : float, tuple, float
+        The same score, interval and share for the ``reference``, on the labels that it was
+        trained on; only where there is one.
     offset_ : float
         ``detect`` flags scores above it.
     layer_weights_ : dict
@@ -191,9 +212,9 @@ class MemorizationDetector(
 
     The score compares networks of one architecture that fit their labels: one that is
     still untrained has scores as high as one that memorized. ``fit`` warns where the
-    network fits no more than half of the labels of the batches, every class counting
-    alike. The score needs ten samples or more of every class; ``fit`` warns where most
-    have fewer than five. With one of each, all errors are 0.
+    network fits less than 0.95 of the labels, or no more than half of them on average
+    over the classes. The score needs ten samples or more of every class; ``fit`` warns
+    where most have fewer than five. With one of each, all errors are 0.
 
     References
     ----------
@@ -225,6 +246,7 @@ class MemorizationDetector(
         "classes": ["array-like", None],
         "nonlinearity": [ActivationNonlinearity, None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "reference": [StrOptions({"shuffled", "untrained"}), None],
         "memory": [str, HasMethods(["cache"]), None],
         "n_jobs": [Integral, None],
         "working_memory": WORKING_MEMORY_CONSTRAINT,
@@ -241,6 +263,7 @@ class MemorizationDetector(
         batch_size: int = 50,
         n_batches: int = 1,
         contamination: str | float = "auto",
+        reference: str | None = None,
         memory: Any = None,
         n_jobs: int | None = None,
         working_memory: float | None = None,
@@ -254,6 +277,7 @@ class MemorizationDetector(
         self.batch_size = batch_size
         self.n_batches = n_batches
         self.contamination = contamination
+        self.reference = reference
         self.memory = memory
         self.n_jobs = n_jobs
         self.working_memory = working_memory
@@ -317,7 +341,7 @@ class MemorizationDetector(
         Warns
         -----
         UserWarning
-            Where the scores would say little: the network fits no more than half of its
+            Where the score would say little: the network fits less than 0.95 of its
             training labels, or most classes have fewer than five samples; or where a
             skorch net's module is an object that is trained already.
         """
@@ -328,8 +352,12 @@ class MemorizationDetector(
             X, y = self._validate(X, y, reset=True)
             X, codes = self._train(X, y, params)
             self._measure(X, y, codes)
+            self.training_accuracy_, by_class = training.training_accuracy(
+                self._network(), X, codes, self._seed
+            )
+            self._measure_reference(X, y, codes)
         training.warn_of_few_samples(self.classes_, codes)
-        training.warn_of_misfit(self.profile_)
+        training.warn_of_misfit(self.training_accuracy_, by_class)
         return self
 
     def _train(self, X, y, params):
@@ -361,13 +389,16 @@ class MemorizationDetector(
     def _measure(self, X, y, codes):
         """Set what is measured on the training samples."""
         network = self._network()
-        score, self.profile_, self.mixed_profile_ = self._profiles(network, X, y)
+        score, self.profile_, self.mixed_profile_ = measure_memorization(
+            network, X, y, self._settings()
+        )
         self._threshold = network.threshold  # which the profile found out
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
         self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
         template = self._template()
         ranks = template.ranks
+        self._measure_changes(network, X, y)
         self._scorer = SampleScorer(
             compression_of(template, random_state=self._seed),
             list(CONE_RANKS) if isinstance(ranks, str) else check_ranks(ranks),
@@ -393,13 +424,47 @@ class MemorizationDetector(
         else:
             self.offset_ = self._scorer.offset(self.contamination)
 
+    def _measure_changes(self, network, X, y):
+        """Set how sure the scores are, by how they change from batch to batch."""
+        single, mixed = self.profile_, self.mixed_profile_
+        areas = measure_changes(network, X, y, self._settings(), single, mixed)
+        score = np.array([self.memorization_score_])
+        found = intervals(areas.total(), score, *self._made_of())
+        self.memorization_interval_ = tuple(found[0].tolist())
+        self.layer_intervals_ = intervals(areas, self.layer_scores_, *self._made_of())
+        self.layer_p_values_ = class_p_values(areas, self._seed)
+        self._areas, self._batches = areas, hash_of((self._seed, self.batch_size, y))
+
+    def _measure_reference(self, X, y, codes):
+        """Set the score of a network that has nothing to know."""
+        for name in ("reference_score_", "reference_interval_", "reference_accuracy_"):
+            vars(self).pop(name, None)
+        if self.reference is None:
+            return
+        if self.reference == "shuffled":
+            network, order = shuffled_reference(self, X, y, codes, self._seed)
+            y, codes = y[order], codes[order]
+        else:
+            network = untrained_reference(self._network(), self._seed)
+        score, single, mixed = measure_memorization(network, X, y, self._settings())
+        areas = measure_changes(network, X, y, self._settings(), single, mixed)
+        found = intervals(areas.total(), np.array([score]), *self._made_of())
+        self.reference_score_, self.reference_interval_ = score, tuple(found[0].tolist())
+        self.reference_accuracy_, _ = training.training_accuracy(
+            network, X, codes, self._seed
+        )
+
+    def _made_of(self):
+        """How many classes, and batches of each, a score is made of."""
+        return len(self.profile_.classes), self.n_batches
+
     def _template(self):
         template = self.nonlinearity
         return ActivationNonlinearity() if template is None else template
 
-    def _profiles(self, network, X, y):
-        """Score and profiles on samples with these labels."""
-        settings = ProfileSettings.of(
+    def _settings(self):
+        """How the network is profiled."""
+        return ProfileSettings.of(
             self._template(),
             layers=self.layers,
             batch_size=self.batch_size,
@@ -408,7 +473,6 @@ class MemorizationDetector(
             random_state=self._seed,
             verbose=self.verbose,
         )
-        return measure_memorization(network, X, y, settings)
 
     def measure(self, X: Any, y: ArrayLike) -> tuple[float, LayerProfile, LayerProfile]:
         """Measure how far the network memorized, on any samples.
@@ -431,7 +495,7 @@ class MemorizationDetector(
         """
         X = self._inputs(X)
         with limited(self.working_memory):
-            return self._profiles(self._network(), X, y)
+            return measure_memorization(self._network(), X, y, self._settings())
 
     # Answers ----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from sknonlin._memorization.forward_pass import PassSettings
 from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
+from sknonlin._memorization.significance import MOST_CLASSES, BatchAreas, n_repeats
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import NetworkLayers
 from sknonlin._network.samples import as_arrays, check_labels
@@ -196,7 +197,9 @@ def layer_shares(single, mixed):
 class ProfileSettings:
     """How a network is profiled: see :func:`layer_profile`.
 
-    With ``mixed``, the batches are mixed ones of the size of every class's own.
+    With ``mixed``, the batches are mixed ones of the size of every class's own. Those that
+    are ``independent`` are drawn one by one, and may overlap. Of more classes than
+    ``most_classes``, some are chosen.
     """
 
     compression: object
@@ -207,6 +210,8 @@ class ProfileSettings:
     n_batches: int = 1
     by_class: bool = True
     mixed: bool = False
+    independent: bool = False
+    most_classes: int | None = None
     cumulative: bool = False
     replay: bool = True
     n_jobs: int | None = None
@@ -248,6 +253,46 @@ def measure_memorization(network, X, y, settings):
     return memorization_score(single, mixed), single, mixed
 
 
+def measure_changes(network, X, y, settings, single, mixed):
+    """Measure how areas change from batch to batch, on a few batches more.
+
+    Parameters
+    ----------
+    network, X, y, settings
+        As in :func:`measure_memorization`.
+    single, mixed : LayerProfile
+        What it gave.
+
+    Returns
+    -------
+    areas : BatchAreas
+        Of the first of the batches that were measured before, and of more.
+    """
+    n_classes = len(single.classes)
+    more = replace(
+        settings,
+        ranks=single.ranks,
+        independent=True,
+        most_classes=MOST_CLASSES,
+        n_batches=n_repeats(n_classes),
+        random_state=check_random_state(settings.random_state).randint(2**31 - 1),
+        replay=False,
+    )
+    X, y = as_arrays(X), check_labels(X, y)
+    found = []
+    for profile, by_class in ((single, True), (mixed, False)):
+        again = profile_network(network, X, y, replace(more, mixed=not by_class))
+        places = [profile.classes.tolist().index(label) for label in again.classes.tolist()]
+        first = profile.batch_errors[:, places, :1]
+        others = np.full((*first.shape[:2], more.n_batches, first.shape[3]), np.nan)
+        for own, name in zip(others, profile.layer_names, strict=True):
+            if name in again.layer_names:  # a way that these batches took, too
+                own[:] = again.batch_errors[again.layer_names.index(name)]
+        errors = np.concatenate([first, others], 2)
+        found.append(area_under_curve(profile.ranks, errors))
+    return BatchAreas(*found)
+
+
 def listed_ranks(ranks, capture, batch_size, compression):
     """Ranks as given, or those of the automatic grid that the layers have room for."""
     if not isinstance(ranks, str):
@@ -261,11 +306,29 @@ def listed_ranks(ranks, capture, batch_size, compression):
 
 def draw_profile_batches(groups, settings):
     """Draw the batches of every group of samples, or of all of them."""
+    if settings.independent:
+        one = replace(settings, n_batches=1, independent=False)
+        seeds = settings.random_state + np.arange(settings.n_batches)
+        draws = [
+            draw_profile_batches(groups, replace(one, random_state=int(seed % 2**31)))
+            for seed in seeds
+        ]
+        return [[batch for (batch,) in own] for own in zip(*draws, strict=True)]
     size, number, seed = settings.batch_size, settings.n_batches, settings.random_state
     if settings.mixed:
         return make_reference_batches(groups, size, number, random_state=seed)
     by_class = settings.by_class
     return make_batches(groups, size, number, by_class=by_class, random_state=seed)
+
+
+def some_classes(labels, batches, settings):
+    """Choose some classes and their batches, where a profile is not of all."""
+    most = settings.most_classes
+    if most is None or most >= len(batches):
+        return labels, batches
+    rng = np.random.default_rng(settings.random_state)
+    chosen = np.sort(rng.choice(len(batches), most, replace=False))
+    return labels[chosen], [batches[i] for i in chosen]
 
 
 def profile_network(network, X, y, settings):
@@ -288,6 +351,7 @@ def profile_network(network, X, y, settings):
             columns = network.encode(labels, capture.output)
             labels = labels if network.classes is None else network.classes[columns]
             codes = columns[codes]
+        labels, batches = some_classes(labels, batches, settings)
         ranks = listed_ranks(settings.ranks, capture, settings.batch_size, compression)
         compression, task_bytes = with_rows_that_fit(
             compression, ranks, capture, settings.batch_size

@@ -55,6 +55,7 @@ def test_answers_are_the_networks(fitted, digits):
     np.testing.assert_array_equal(fitted.predict_proba(X), expected)
 
 
+@barely_trained
 @pytest.mark.parametrize(
     "labels", [np.array([f"d{i}" for i in range(10)]), 10 * np.arange(10) - 7, "bool"]
 )

@@ -14,8 +14,10 @@ NAMES = {
         "LayerProfile",
         "MemorizationDetector",
         "NMFPath",
+        "NetworkComparison",
         "RankBounds",
         "__version__",
+        "compare_networks",
         "layer_profile",
         "nmf_path",
         "nnls",
@@ -37,6 +39,7 @@ NAMES = {
     "sknonlin.inspection": [
         "LayerProfileDisplay",
         "MemorizedSamplesDisplay",
+        "NetworkComparisonDisplay",
         "RankCurveDisplay",
         "TrainingDisplay",
     ],
@@ -58,8 +61,8 @@ PARAMETERS = {
     "by_class cumulative replay n_jobs working_memory random_state verbose settings",
     "sknonlin.ActivationNonlinearity": f"ranks compression by_class {SETTINGS} n_draws "
     "device random_state working_memory n_jobs verbose",
-    "sknonlin.MemorizationDetector": "estimator classes nonlinearity layers batch_size n_batches "
-    "contamination memory n_jobs working_memory random_state verbose",
+    "sknonlin.MemorizationDetector": "estimator classes nonlinearity layers batch_size "
+    "n_batches contamination reference memory n_jobs working_memory random_state verbose",
     "sknonlin.callbacks.NonlinearityScoring": "name layers every unit ranks batch_size "
     "n_batches n_samples random_state",
     "sknonlin.callbacks.MemorizationStopping": "name layers every unit load_best sink "

@@ -57,8 +57,8 @@ def check_estimator_kind(estimator):
         return
     own = "the last step of estimator" if isinstance(estimator, Pipeline) else "estimator"
     raise TypeError(
-        f"{own} is a {type(inner).__name__}; it must be a trained torch.nn.Module, skorch's "
-        "NeuralNetClassifier or NeuralNetBinaryClassifier, or scikit-learn's MLPClassifier, "
+        f"{own} is a {type(inner).__name__}; it must be a trained torch.nn.Module, a "
+        "NeuralNetClassifier or NeuralNetBinaryClassifier of skorch, or an MLPClassifier, "
         "by itself, in a FrozenEstimator, or the last step of a Pipeline; or None."
     )
 

@@ -23,6 +23,7 @@ from skorch.dataset import get_len
 from skorch.utils import multi_indexing, to_numpy, to_tensor
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -221,8 +222,8 @@ class Network:
             return DataLoader(Subset(X, index), batch_size=size)
         return None
 
-    def replica(self):
-        """Return a copy with the same weights, for another thread to run.
+    def replica(self, *, shared=True):
+        """Return a copy, with the same weights for another thread to run, or with its own.
 
         Raises
         ------
@@ -234,7 +235,7 @@ class Network:
             id(weight): weight
             if type(weight) is not nn.Parameter
             else nn.Parameter(weight.detach(), requires_grad=False)
-            for weight in self.module.parameters()
+            for weight in (self.module.parameters() if shared else ())
         }
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module, weights)
@@ -319,9 +320,9 @@ class SkorchNetwork(Network):
         subset = Subset(self.net.get_dataset(X), index)
         return self.net.iterator_valid(subset, **settings)
 
-    def replica(self):
-        """Return a copy with the same weights, and a net that runs them."""
-        twin = super().replica()
+    def replica(self, *, shared=True):
+        """Return a copy, and a net that runs it."""
+        twin = super().replica(shared=shared)
         twin.net = object.__new__(type(self.net))  # a copy would pickle its weights
         vars(twin.net).update(vars(self.net))
         modules = {name: twin.module for name in self.net._modules}
@@ -470,9 +471,34 @@ def check_rows(output, n_samples):
         )
 
 
+def runs_unwatched(network, batch):
+    """Whether a network runs where its operations are not followed."""
+    try:
+        with torch.no_grad(), _disable_current_modes():
+            network.run(batch)
+    except Exception:  # whatever it is, the network does not run
+        return False
+    return True
+
+
+def last_line(error):
+    """Last line of an error's message that says something, or the error's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" :.")]
+    said = lines[-1].removeprefix("RuntimeError:").strip() if lines else ""
+    return said or type(error).__name__
+
+
 @contextmanager
-def first_run(batch, n_samples):
+def first_run(batch, n_samples, network=None):
     """Say which samples a network fails on.
+
+    Parameters
+    ----------
+    batch : nested tensors
+    n_samples : int
+        In the batch.
+    network : Network, default=None
+        Whose operations are followed, if they are.
 
     Raises
     ------
@@ -491,6 +517,12 @@ def first_run(batch, n_samples):
     except (RuntimeError, AssertionError) as error:  # the latter of exported programs
         if "allocate memory" in str(error):
             raise
+        if network is not None and runs_unwatched(network, batch):
+            raise ValueError(
+                "The network runs, but its operations cannot be followed: "
+                f"{last_line(error)}. Measure the module that it was made of, before it "
+                "was optimized or compiled for a device."
+            ) from error
         parts = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
         shown = ", ".join(f"{tuple(part.shape[1:])} of {part.dtype}" for part in parts)
         reason = str(error).partition("\n")[0]

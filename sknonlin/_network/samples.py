@@ -162,7 +162,10 @@ def cast(batch, dtype):
 def labels_of(y):
     """Labels as an array, from whatever holds them."""
     if y is None:
-        raise ValueError("y is None; give the label of every sample.")
+        raise ValueError(
+            "This requires y to be passed, but the target y is None; give the label of "
+            "every sample."
+        )
     return as_labels(as_arrays(y) if isinstance(y, SliceDataset) else y)
 
 
