@@ -18,6 +18,7 @@ own, so the versions may differ from those that the tests have.
 """
 
 import argparse
+import contextlib
 import copy
 import importlib
 import importlib.metadata
@@ -25,23 +26,28 @@ import pathlib
 import resource
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import tables
 import torch
+from sklearn.neural_network import MLPClassifier
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.overrides import TorchFunctionMode
 
 from sknonlin import layer_profile
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import NetworkLayers
+from sknonlin._network.samples import cast
 
 N_SAMPLES, N_CLASSES, SIDE = 8, 5, 64
 LABELS = np.arange(N_SAMPLES) % 2
 PACKAGES = (
     *("torch", "torchvision", "timm", "transformers", "pytorch-tabnet", "tabm"),
-    *("rtdl_revisiting_models", "braindecode", "torch_geometric"),
+    *("rtdl_revisiting_models", "braindecode", "torch_geometric", "lightning"),
 )
 COUNTED = {
     *(functional.relu, functional.relu_, functional.relu6, torch.relu, torch.relu_),
@@ -232,7 +238,122 @@ def braindecode_networks():
             yield name, lambda n=name: getattr(models, n)(**shape), X
 
 
+N_SMALL = 5  # ReLUs of the network that is wrapped; in programs they cannot be counted
+
+
+class Small(nn.Module):
+    """A residual network of five ReLUs, one module of them called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.second, self.third = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.act, self.head = nn.ReLU(), nn.Linear(8, 16)
+        self.out = nn.Linear(16, N_CLASSES)
+
+    def forward(self, x):
+        """Answer."""
+        x = self.act(self.norm(self.first(x)))
+        x = functional.relu(x + self.third(self.act(self.second(x))))
+        x = torch.relu(self.head(x.mean((2, 3))))
+        return self.out(x.clamp(min=0))
+
+
+def pruned(module):
+    """Prune a layer."""
+    prune.l1_unstructured(module.second, "weight", amount=0.5)
+    return module
+
+
+def exported(net, X):
+    """Export a network for batches of any size."""
+    sizes = ({0: torch.export.Dim("n", min=2, max=64)},)
+    return torch.export.export(net, (X,), dynamic_shapes=sizes)
+
+
+def fitted_perceptron():
+    """Train a perceptron of scikit-learn, and take its module."""
+    X = np.random.default_rng(0).random((40, 10))
+    mlp = MLPClassifier((16, 16), max_iter=2, random_state=0).fit(X, np.arange(40) % 5)
+    return as_network(mlp).module
+
+
+def wrapped_networks():
+    """Yield one network in every form that torch knows."""
+    X = images(side=16)
+    script, trace = torch.jit.script, partial(torch.jit.trace, example_inputs=X)
+    forms = {
+        "as it is": lambda net: net,
+        "DataParallel": nn.DataParallel,
+        "compiled (eager backend)": partial(torch.compile, backend="eager"),
+        "scripted": script,
+        "traced": trace,
+        "scripted and frozen": lambda net: torch.jit.freeze(script(net)),
+        "traced and frozen": lambda net: torch.jit.freeze(trace(net)),
+        "optimized for inference": lambda net: torch.jit.optimize_for_inference(
+            script(net)
+        ),
+        "exported": lambda net: exported(net, X).module(),
+        "exported and decomposed": lambda net: (
+            exported(net, X).run_decompositions().module()
+        ),
+        "torch.fx": torch.fx.symbolic_trace,
+        "averaged weights": torch.optim.swa_utils.AveragedModel,
+        "weight norm": lambda net: nn.Sequential(net, weight_norm(nn.Linear(5, 5))),
+        "spectral norm": lambda net: nn.Sequential(net, spectral_norm(nn.Linear(5, 5))),
+        "pruned": pruned,
+        "float64": lambda net: net.double(),
+        "bfloat16": lambda net: net.bfloat16(),
+        "channels last": lambda net: net.to(memory_format=torch.channels_last),
+        "in a Sequential": lambda net: nn.Sequential(net, nn.Softmax(1)),
+        "without gradients": lambda net: net.requires_grad_(False),
+        "quantized linear layers": lambda net: torch.ao.quantization.quantize_dynamic(
+            net, {nn.Linear}
+        ),
+    }
+    for name, form in forms.items():
+        yield name, lambda f=form: f(Small().eval()), X, N_SMALL
+    perceptron = torch.rand(N_SAMPLES, 10, dtype=torch.float64)
+    yield "MLPClassifier of scikit-learn", fitted_perceptron, perceptron, 2
+
+
+def lightning_networks():
+    """Yield a module of Lightning."""
+    lightning = importlib.import_module("lightning")
+
+    class Wrapped(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.inner = Small()
+
+        def forward(self, x):
+            return self.inner(x)
+
+    yield "LightningModule", Wrapped, images(side=16)
+
+
+def graph_networks():
+    """Yield networks of graphs, each padded to as many nodes."""
+    geometric = importlib.import_module("torch_geometric.nn")
+    samples = {"x": torch.rand(N_SAMPLES, 6, 4)}
+    samples["adj"] = (torch.rand(N_SAMPLES, 6, 6) > 0.5).float()
+
+    class Graphs(nn.Module):
+        def __init__(self, kind):
+            super().__init__()
+            self.first, self.out = kind(4, 16), nn.Linear(16, N_CLASSES)
+
+        def forward(self, x, adj):
+            return self.out(torch.relu(self.first(x, adj)).mean(1))
+
+    for name in ("DenseGCNConv", "DenseSAGEConv", "DenseGraphConv"):
+        yield name, lambda n=name: Graphs(getattr(geometric, n)), samples
+
+
 LIBRARIES = {
+    "torch": wrapped_networks,
+    "lightning": lightning_networks,
+    "torch_geometric": graph_networks,
     "torchvision": torchvision_networks,
     "timm": timm_networks,
     "transformers": transformers_networks,
@@ -243,14 +364,17 @@ LIBRARIES = {
 
 def run(module, samples):
     """Answers of a network."""
+    network = as_network(module)
     with torch.no_grad():
-        return as_network(module).run(copy.deepcopy(samples))
+        return network.run(cast(copy.deepcopy(samples), network.dtype))
 
 
 def misplaced(name, module, samples):
     """Layers whose units are not where feature maps of that kind have them."""
     wrong = []
-    stream = NetworkLayers(as_network(module), "relu", samples, N_SAMPLES)
+    network = as_network(module)
+    samples = cast(samples, network.dtype)
+    stream = NetworkLayers(network, "relu", samples, N_SAMPLES)
     with stream.capture() as capture:
         _, layouts = capture.record(samples, N_SAMPLES)
         for layer, layout in layouts.items():
@@ -261,41 +385,58 @@ def misplaced(name, module, samples):
     return wrong
 
 
-def measure(name, make, samples):
+def set_mode(module, mode):
+    """Call a module's ``train`` or ``eval``, which exported programs do not have."""
+    with contextlib.suppress(NotImplementedError):
+        getattr(module, mode)()
+    return module
+
+
+def unchanged(before, module, modes):
+    """Whether the weights, buffers and modes of a module are as before."""
+    same = [m.training for m in module.modules()] == modes
+    for a, b in zip(before.values(), module.state_dict().values(), strict=True):
+        if isinstance(a, torch.Tensor):
+            same &= torch.equal(a, b) or bool((a.isnan() & b.isnan()).any())
+    return same
+
+
+def measure(name, make, samples, n_relus=None):
     """Row of a network."""
     torch.manual_seed(0)
-    module = make().eval()
+    module = set_mode(make(), "eval")
     with Counter() as counter:
         run(module, samples)
-    module.train()
-    before = copy.deepcopy(module.state_dict())
+    n_relus = counter.n_calls if n_relus is None else n_relus
+    set_mode(module, "train")
+    before, modes = (
+        copy.deepcopy(module.state_dict()),
+        [m.training for m in module.modules()],
+    )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     settings = {"batch_size": N_SAMPLES // 2, "random_state": 0}
     profile = layer_profile(module, samples, LABELS, ranks=[1], **settings)
     seconds = time.perf_counter() - start
     added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-    same = all(m.training for m in module.modules()) and all(
-        torch.equal(a, b) or (a.isnan() & b.isnan()).any()
-        for a, b in zip(before.values(), module.state_dict().values(), strict=True)
-    )
+    same = unchanged(before, module, modes)
     found = len(profile.layer_names)
-    wrong = misplaced(name, module.eval(), samples)
+    wrong = misplaced(name, set_mode(module, "eval"), samples)
     return {
         "ReLUs found": found,
-        "counted": counter.n_calls,
+        "counted": n_relus,
         "units": "ok" if not wrong else f"{len(wrong)} elsewhere: {wrong[0]}",
         "state": "ok" if same else "changed",
         "seconds": f"{seconds:.1f}",
         "MiB": f"{added:.0f}",
-        "outcome": "works" if found == counter.n_calls and same else "look",
+        "outcome": "works" if found == n_relus and same else "look",
     }
 
 
-def row_of(library, name, make, samples):
+def row_of(library, name, *network):
     """Row of a network, also where it fails."""
     try:
-        found = measure(name, make, samples)
+        found = measure(name, *network)
     except Exception as error:  # whatever a network raises is in the table
         text = str(error).strip().splitlines() or [""]
         text = text[0].replace("|", "/")[:160]
@@ -316,8 +457,8 @@ def main():
     rows = []
     for library in arguments.libraries:
         try:
-            for name, make, samples in LIBRARIES[library]():
-                rows.append(row_of(library, name, make, samples))
+            for network in LIBRARIES[library]():
+                rows.append(row_of(library, *network))
                 print(*rows[-1], sep=" | ", flush=True)
         except ImportError as error:
             print(f"{library}: left out, {error}")
