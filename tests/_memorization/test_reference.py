@@ -118,4 +118,4 @@ def test_new_weights():
     again = untrained_reference(as_network(module), 1)
     assert torch.equal(next(again.module.parameters()), next(twin.module.parameters()))
     with pytest.raises(ValueError, match="'', a Scaled, has no method reset_parameters"):
-        renew(Scaled(), 0)
+        renew(seeded(Scaled), 0)
