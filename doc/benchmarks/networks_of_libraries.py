@@ -13,6 +13,7 @@ random samples. The table tells
 * whether weights, buffers and modes are as before;
 * seconds and MiB added to the process, which include torch's own first calls.
 
+Of networks without a ReLU, all activations are looked at, `layers="auto"`, and not counted.
 Libraries that are not installed are left out. torchvision and timm need a torch of their
 own, so the versions may differ from those that the tests have.
 """
@@ -57,6 +58,7 @@ CLAMPS = {
     *(torch.clamp, torch.clamp_min, torch.Tensor.clamp, torch.Tensor.clamp_),
     *(functional.hardtanh, functional.hardtanh_),
 }
+WORKS = {"relu": "works", "auto": "works, by its other activations"}
 LARGE = (
     *("_l", "_b", "_l_16", "_l_32", "_h_14", "_128gf", "_32gf", "_16gf", "_8gf", "_base"),
     *("_large", "_64x4d", "152", "161", "169", "201", "101", "_32x8d", "19", "19_bn"),
@@ -369,12 +371,12 @@ def run(module, samples):
         return network.run(cast(copy.deepcopy(samples), network.dtype))
 
 
-def misplaced(name, module, samples):
+def misplaced(name, module, samples, layers):
     """Layers whose units are not where feature maps of that kind have them."""
     wrong = []
     network = as_network(module)
     samples = cast(samples, network.dtype)
-    stream = NetworkLayers(network, "relu", samples, N_SAMPLES)
+    stream = NetworkLayers(network, layers, samples, N_SAMPLES)
     with stream.capture() as capture:
         _, layouts = capture.record(samples, N_SAMPLES)
         for layer, layout in layouts.items():
@@ -415,21 +417,23 @@ def measure(name, make, samples, n_relus=None):
     )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    settings = {"batch_size": N_SAMPLES // 2, "random_state": 0}
+    layers = "relu" if n_relus else "auto"
+    settings = {"batch_size": N_SAMPLES // 2, "random_state": 0, "layers": layers}
     profile = layer_profile(module, samples, LABELS, ranks=[1], **settings)
     seconds = time.perf_counter() - start
     added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
     same = unchanged(before, module, modes)
     found = len(profile.layer_names)
-    wrong = misplaced(name, set_mode(module, "eval"), samples)
+    wrong = misplaced(name, set_mode(module, "eval"), samples, layers)
+    complete = n_relus in (found, 0)
     return {
-        "ReLUs found": found,
-        "counted": n_relus,
+        "layers found": found,
+        "ReLUs counted": n_relus,
         "units": "ok" if not wrong else f"{len(wrong)} elsewhere: {wrong[0]}",
         "state": "ok" if same else "changed",
         "seconds": f"{seconds:.1f}",
         "MiB": f"{added:.0f}",
-        "outcome": "works" if found == n_relus and same else "look",
+        "outcome": WORKS[layers] if complete and same else "look",
     }
 
 
@@ -440,9 +444,8 @@ def row_of(library, name, *network):
     except Exception as error:  # whatever a network raises is in the table
         text = str(error).strip().splitlines() or [""]
         text = text[0].replace("|", "/")[:160]
-        kind = "no ReLU" if "no ReLU call" in text else f"{type(error).__name__}: {text}"
-        found = {"outcome": kind}
-    head = ["ReLUs found", "counted", "units", "state", "seconds", "MiB", "outcome"]
+        found = {"outcome": f"{type(error).__name__}: {text}"}
+    head = ["layers found", "ReLUs counted", "units", "state", "seconds", "MiB", "outcome"]
     return [library, name, *(found.get(column, "") for column in head)]
 
 
@@ -475,18 +478,25 @@ def page(rows):
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    n_without = outcomes.count("no ReLU")
-    head = ["library", "network", "ReLUs found", "counted", "units", "state", "seconds"]
+    n_works, n_others = (outcomes.count(kind) for kind in WORKS.values())
+    head = [
+        "library",
+        "network",
+        "layers found",
+        "ReLUs counted",
+        "units",
+        "state",
+        "seconds",
+    ]
     return "\n".join(
         [
             "# Networks of other libraries",
             "",
             "Written by `benchmarks/networks_of_libraries.py`, which says what is done.",
             "",
-            f"{len(rows)} networks: {outcomes.count('works')} work, {n_without} have no "
-            "ReLU and say so (their activations have to be named in `layers`), "
-            f"{len(rows) - outcomes.count('works') - n_without} end in another message or "
-            "are to be looked at. "
+            f"{len(rows)} networks: {n_works} work, {n_others} have no ReLU and work with "
+            f'`layers="auto"`, {len(rows) - n_works - n_others} end in an error that says '
+            "why, or are to be looked at. "
             f"{', '.join(versions)}; one core of {tables.machine()}.",
             "",
             tables.table([*head, "MiB", "outcome"], rows),
