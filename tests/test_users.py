@@ -320,24 +320,6 @@ def test_a_program_for_one_number_of_samples():
         profile(program)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_program_that_cannot_be_followed():
-    images = torch.from_numpy(X).reshape(60, 1, 2, 3)
-    module = seeded(
-        lambda: nn.Sequential(
-            *(nn.Conv2d(1, 4, 2), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU()),
-            *(nn.Flatten(), nn.Linear(8, 3)),
-        )
-    ).eval()
-    program = torch.jit.optimize_for_inference(torch.jit.script(module))
-    try:
-        layer_profile(program, images, Y, ranks=[1], random_state=0)
-    except ValueError as error:  # where tensors have a layout of oneDNN
-        assert "runs, but its operations cannot be followed" in str(error)
-        assert "before it was optimized" in str(error)
-
-
 def test_modules_nested_too_deep():
     module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     for _ in range(400):
