@@ -1,242 +1,366 @@
-"""Stopping without validation data: which rule keeps the best epoch?
+"""Stopping without validation data: which rule keeps the best epoch, at any patience?
 
-    python doc/benchmarks/early_stopping_runs.py FOLDER --architecture mlp   # and cnn
-    python doc/benchmarks/early_stopping.py FOLDER
+    python doc/benchmarks/early_stopping_runs.py FOLDER --part tuned    # and confirmed
+    python doc/benchmarks/early_stopping.py FOLDER [--tables TABLES]
 
 It reads the trainings that `early_stopping_runs.py` recorded and writes `early_stopping.md`
 and `early_stopping.png` beside this file: the test accuracy of the epoch that each rule
-keeps, less that of the best epoch (the oracle). All rules but two read the same training on
-all images:
+keeps, less that of the best epoch (the oracle). Rules with a patience are skorch's
+EarlyStopping on a column, with `load_best`; the others stop as their authors say:
 
 * last epoch;
-* `nmf_auc`: sknonlin's NonlinearityScoring, as it comes, under skorch's EarlyStopping;
+* `nmf_auc`: what sknonlin's NonlinearityScoring writes, as it comes;
+* `MemorizationStopping`, as it comes;
+* the layers alone: `nmf_auc` with `n_samples=0`, its former definition;
 * Label Wave (Yuan, Feng & Liu 2024): fewest predictions changed since the epoch before,
   from the third epoch on;
-* gradient disparity (Forouzesh & Thiran 2021): its smallest value; or the epoch in which it
-  rose for the fifth time, as its authors stop;
-* training loss: its plateau, by skorch's EarlyStopping.
+* gradient disparity (Forouzesh & Thiran 2021): its smallest value, and the epoch in which
+  it rose for the fifth time, as its authors stop; of five batches of 50;
+* weight norm: its peak, and the peak of its growth;
+* GradStop (Jamshidi et al. 2025): the first epoch in which the weights are credible, by the
+  gradients of five batches, at the level 0.5;
+* evidence (Mahsereci et al. 2017): its criterion is above 0, a mean of three epochs, by the
+  same gradients;
+* susceptibility (Forouzesh, Sedghi & Thiran 2023): the running mean's smallest value;
+* training loss: its plateau;
+* validation accuracy and loss, trained on 90 and on 80 % of the samples.
 
-The two with a validation split train on 80 % of the images. skorch's EarlyStopping has a
-patience of 10 epochs everywhere and loads the best epoch. The definition of `nmf_auc` was
-chosen on digits and on Fashion-MNIST's rows 0 to 9,999 (`fashion`), and its last part, the
-comparison of two measurements, after a look at some trainings on rows 10,000 to 19,999; so
-`confirm` are rows 20,000 to 29,999, looked at once.
+The definition of `nmf_auc` and the rule of MemorizationStopping were chosen on the
+trainings of `tuned`; those of `confirmed` were looked at once.
 """
 
 import argparse
-import json
+import functools
 import pathlib
 
-import early_stopping_runs
-import networks
+import early_stopping_runs as runs
 import numpy as np
-from scipy.stats import wilcoxon
+import torch
+from early_stopping_runs import SPLITS, listed
+from scipy.stats import chi2
 from tables import table, versions
 
+from sknonlin._memorization.monitor import (
+    choose,
+    halves_shape,
+    n_answers,
+    n_chosen,
+    sharpened,
+)
+from sknonlin._memorization.stopping import CONFIDENCE, WINDOW
+from sknonlin._memorization.true_labels import read_labels
+from sknonlin._memorization.turning_point import TurningPoint
+
 HERE = pathlib.Path(__file__).parent
-PACKAGES = ("sknonlin", "skorch", "torch", "scikit-learn", "numpy")
-PATIENCE, THRESHOLD = 10, 1e-4  # of skorch's EarlyStopping
-N_RISES = 5
-LEVELS = early_stopping_runs.NOISE_LEVELS
+PACKAGES = ("sknonlin", "torch", "scikit-learn", "numpy")
+PATIENCES, THRESHOLD = (5, 10, 20), 1e-4  # of skorch's EarlyStopping
+N_RISES, LEVEL, N_WORST = 5, 0.5, 10
+OURS, STOPPING, LAYERS = "**nmf_auc**", "**MemorizationStopping**", "nmf_auc, layers alone"
 
 
-# Rules: the row of the history that is kept -----------------------------------------
+# What is read of a training -----------------------------------------------------------
 
 
-def stopped(values, *, lower_is_better):
-    """Row that skorch's EarlyStopping, with ``load_best``, ends with."""
-    best, kept, waited = np.inf, 0, 0
-    for i, value in enumerate(values if lower_is_better else -np.asarray(values)):
-        improved = value < best - THRESHOLD * abs(best) if np.isfinite(best) else True
-        if improved:
+def scores_of_samples(training, found, folder, tables):
+    """Scores (n_epochs, n_samples) as a monitor has them; None where it has none."""
+    X, y, _, _, _ = runs.load(training, folder, tables)
+    seed = np.random.RandomState(0).randint(2**31 - 1)  # as of random_state=0
+    count = n_answers(len(y), "auto")
+    chosen = choose(len(y), n_chosen(halves_shape(len(y), "auto", 1), count), seed)
+    order = np.random.default_rng(seed).permutation(len(chosen))
+    answered = np.sort(order[:count])
+    answers = found["answers"][:, chosen[answered]].astype(np.float32)
+    labels = read_labels(
+        torch.from_numpy(X[chosen]), y[chosen], answers.shape[2], torch.float32, seed
+    )
+    if labels is None or not labels.readable:
+        return np.zeros((len(answers), 0))
+    own = torch.from_numpy(labels.shares[answered])
+    return np.stack([(sharpened(torch.from_numpy(a)) * own).sum(1) for a in answers])
+
+
+def summary(training, folder, tables):
+    """Columns that the rules read, from a file where they were made before."""
+    path = folder / "columns" / f"{training.stem}.npz"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        found = dict(np.load(folder / f"{training.stem}.npz"))
+        names = ("test", "nmf", "norms", "gram", "spread", "evidence", "susceptibility")
+        columns = {name: found[name] for name in names}
+        columns |= {f"split_{share}": found[f"split_{share}"] for share in SPLITS}
+        predicted = found["answers"].argmax(2)
+        columns["changes"] = (predicted[1:] != predicted[:-1]).mean(1)
+        own = found["online"].astype(np.float32)[:, np.arange(len(found["y"])), found["y"]]
+        columns["loss"] = -np.log(own.clip(1e-4)).mean(1)
+        columns["scores"] = scores_of_samples(training, found, folder, tables)
+        np.savez_compressed(path, **columns)
+    return dict(np.load(path))
+
+
+# Rules: the row that is kept ------------------------------------------------------------
+
+
+def stopped(values, patience):
+    """Row that skorch's EarlyStopping ends with; the highest value is the best."""
+    best, kept, waited = -np.inf, 0, 0
+    for i, value in enumerate(values):
+        if not np.isfinite(best) or value > best + THRESHOLD * abs(best):
             best, kept, waited = value, i, 0
         else:
             waited += 1
-            if waited == PATIENCE:
+            if waited == patience:
                 break
     return kept
 
 
-def column(name, *, lower_is_better, first=0):
-    """Rule that stops by a column, looked at from a row on."""
-
-    def rule(history):
-        values = [row[name] for row in history[first:]]
-        return first + stopped(values, lower_is_better=lower_is_better)
-
-    return rule
+def score(columns):
+    """Return the column `nmf_auc`."""
+    scores = columns["scores"]
+    return scores.mean(1) if scores.shape[1] else columns["nmf"]
 
 
-def fifth_rise(history):
+def stopping(columns):
+    """Rows that MemorizationStopping keeps, and that it stops after."""
+    turn, values = TurningPoint(WINDOW, CONFIDENCE), score(columns)
+    scores = columns["scores"]
+    for i, value in enumerate(values):
+        if turn.update(value, scores[i] if scores.shape[1] else None):
+            return turn.best, i
+    return len(values) - 1, len(values) - 1
+
+
+def disparity(columns):
+    """Mean distance between gradients of batches, of losses divided by their spread."""
+    scale = np.maximum(columns["spread"], 1e-8)
+    gram = columns["gram"] / scale[:, :, None] / scale[:, None]
+    squares = np.einsum("eii->ei", gram)
+    distances = np.sqrt(np.maximum(squares[:, :, None] + squares[:, None] - 2 * gram, 0))
+    n = gram.shape[1]
+    return distances.sum((1, 2)) / (n * (n - 1))
+
+
+def fifth_rise(columns):
     """Row in which gradient disparity has risen for the fifth time."""
-    values = np.array([row["disparity"] for row in history])
-    rises = np.flatnonzero(np.diff(values) > 0) + 1
-    return rises[N_RISES - 1] if len(rises) >= N_RISES else len(history) - 1
+    rises = np.flatnonzero(np.diff(disparity(columns)) > 0) + 1
+    return rises[N_RISES - 1] if len(rises) >= N_RISES else -1
 
 
-OURS = "**nmf_auc**"
-RULES = {  # which training, and which of its rows
-    "last epoch": ("whole", lambda history: -1),
-    OURS: ("whole", column("nmf_auc", lower_is_better=False)),
-    "Label Wave": ("whole", column("changes", lower_is_better=True, first=2)),
-    "gradient disparity, smallest": ("whole", column("disparity", lower_is_better=True)),
-    "gradient disparity, fifth rise": ("whole", fifth_rise),
-    "training loss": ("whole", column("train_loss", lower_is_better=True)),
-    "validation loss (80 %)": ("split", column("valid_loss", lower_is_better=True)),
-    "validation accuracy (80 %)": ("split", column("valid_acc", lower_is_better=False)),
+def credible(columns):
+    """First row in which a mean gradient of zero is credible, by Hotelling's statistic."""
+    for i, gram in enumerate(columns["gram"]):
+        n = len(gram)
+        centered = gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
+        along = gram.mean(1) - gram.mean()  # products of the mean and what batches add
+        statistic = n * (n - 1) * (np.linalg.pinv(centered, rcond=1e-6) @ along) ** 2
+        if chi2.sf(statistic.sum(), n - 1) > LEVEL:
+            return i
+    return -1
+
+
+def evident(columns):
+    """First row in which the mean of the evidence over three epochs is above 0."""
+    mean = np.convolve(columns["evidence"], np.ones(3) / 3, "valid")
+    above = np.flatnonzero(mean > 0)
+    return above[0] + 2 if len(above) else -1
+
+
+def running_mean(values):
+    """Mean of every value and those before."""
+    return np.cumsum(values) / np.arange(1, len(values) + 1)
+
+
+def norm(columns):
+    """Norm of all weights."""
+    return np.sqrt((columns["norms"] ** 2).sum(1))
+
+
+def column(make, first=0):
+    """Rule that stops by a column with some patience, looked at from a row on."""
+    return lambda columns, patience: first + stopped(make(columns), patience)
+
+
+def alone(rule):
+    """Rule that has no patience."""
+    return lambda columns, _: rule(columns)
+
+
+RULES = {
+    OURS: column(score),
+    STOPPING: alone(lambda columns: stopping(columns)[0]),
+    LAYERS: column(lambda columns: columns["nmf"]),
+    "Label Wave": column(lambda columns: -columns["changes"][1:], first=2),
+    "gradient disparity, smallest": column(lambda columns: -disparity(columns)),
+    "gradient disparity, fifth rise": alone(fifth_rise),
+    "weight norm, peak": column(norm),
+    "weight norm, fastest growth": column(lambda columns: np.diff(norm(columns)), first=1),
+    "GradStop": alone(credible),
+    "evidence": alone(evident),
+    "susceptibility": column(lambda columns: -running_mean(columns["susceptibility"])),
+    "training loss": column(lambda columns: -columns["loss"]),
+    "last epoch": alone(lambda columns: -1),
 }
 
 
-def losses(found):
-    """Points of test accuracy that every rule loses to the best epoch, at most 0 for it."""
-    best = max(row["test_accuracy"] for row in found["whole"])
-    return {
-        name: 100 * (found[training][rule(found[training])]["test_accuracy"] - best)
-        for name, (training, rule) in RULES.items()
-    }
+def losses(columns, patience):
+    """Points of test accuracy that every rule loses to the best epoch."""
+    test = columns["test"]
+    lost = {name: test[rule(columns, patience)] for name, rule in RULES.items()}
+    for share in SPLITS:
+        right, loss, tested = columns[f"split_{share}"].T
+        part = f"{1 - share:.0%}"
+        lost[f"validation accuracy, on {part}"] = tested[stopped(right, patience)]
+        lost[f"validation loss, on {part}"] = tested[stopped(-loss, patience)]
+    return {name: 100 * (test.max() - value) for name, value in lost.items()}
 
 
-# Tables and picture -------------------------------------------------------------------
+# Tables and picture -----------------------------------------------------------------------
 
 
-def read(folder):
-    """Return the recorded trainings by setting."""
-    runs = {}
-    for architecture in ("mlp", "cnn"):
-        for setting in early_stopping_runs.settings(architecture):
-            path = pathlib.Path(folder) / setting.file_name.replace(".pt", ".json")
-            if path.exists():
-                runs[setting] = json.loads(path.read_text())
-    return runs
-
-
-def rules_table(lost):
-    """Mean loss of every rule by p, over all, and the worst training."""
+def patience_table(found):
+    """Mean and worst loss of every rule, over all trainings and the clean ones."""
     rows = []
-    for name in RULES:
-        by_level = [[v[name] for s, v in lost.items() if s.p == p] for p in LEVELS]
-        everything = np.concatenate(by_level)
-        cells = [f"{np.mean(part):.1f}" if part else "" for part in by_level]
-        mean, worst = np.mean(everything), np.min(everything)
-        rows.append([name, *cells, f"{mean:.2f}", f"{worst:.1f}"])
-    return table(["rule", *(f"p = {p:g}" for p in LEVELS), "mean", "worst"], rows)
+    clean = np.array([t.p == 0 for t in found])
+    by_patience = [[losses(c, patience) for c in found.values()] for patience in PATIENCES]
+    for name in by_patience[0][0]:
+        cells = []
+        for lost in by_patience:
+            values = np.array([v[name] for v in lost])
+            cells += [f"{values.mean():.2f}", f"{values.max():.1f}"]
+            cells += [f"{values[clean].mean():.2f}", f"{values[clean].max():.1f}"]
+        rows.append([name, *cells])
+    parts = ("mean", "worst", "clean", "clean, worst")
+    head = [f"{part} ({p})" for p in PATIENCES for part in parts]
+    return table(["rule (patience)", *head], rows)
 
 
-def overview(lost):
-    """Mean loss of every rule on every kind of training."""
-    kinds = sorted({kind(s) for s in lost}, key=lambda k: (k[0] == "confirm", *k))
-    rows = [
-        [
-            name,
-            *(
-                f"{np.mean([v[name] for s, v in lost.items() if kind(s) == k]):.2f}"
-                for k in kinds
-            ),
-            f"{np.mean([v[name] for v in lost.values()]):.2f}",
-        ]
-        for name in RULES
-    ]
-    return table(["rule", *(label(k) for k in kinds), "all"], rows)
+def kinds_table(found, patience):
+    """Mean loss of every rule on every kind of data and of noise."""
+    groups = {}
+    for training, columns in found.items():
+        for key in (training.data.split("-")[0], training.net.split("-")[0]):
+            groups.setdefault(key, []).append(columns)
+        groups.setdefault(training.optimizer, []).append(columns)
+        groups.setdefault(training.noise if training.p else "clean", []).append(columns)
+    means = {key: mean_losses(part, patience) for key, part in groups.items()}
+    heads = [f"{key} ({len(part)})" for key, part in groups.items()]
+    names = list(next(iter(means.values())))
+    rows = [[name, *(f"{means[key][name]:.2f}" for key in groups)] for name in names]
+    return table(["rule", *heads], rows)
 
 
-def pairs_table(lost):
-    """Trainings on which the rule did better and worse than another, and the test."""
+def mean_losses(part, patience):
+    """Mean loss of every rule over some trainings."""
+    lost = [losses(columns, patience) for columns in part]
+    return {name: np.mean([v[name] for v in lost]) for name in lost[0]}
+
+
+def worst_table(found):
+    """Where the two rules lose most."""
     rows = []
-    ours = np.array([v[OURS] for v in lost.values()])
-    for name in RULES.keys() - {OURS}:
-        other = np.array([v[name] for v in lost.values()])
-        p = wilcoxon(ours, other).pvalue
-        better, worse = (ours > other).sum(), (ours < other).sum()
-        rows.append([name, better, worse, f"{np.mean(ours - other):+.2f}", f"{p:.1g}"])
-    head = ["against", "better", "worse", "mean difference", "p (Wilcoxon)"]
-    return table(head, sorted(rows, key=lambda row: list(RULES).index(row[0])))
-
-
-def kind(setting):
-    """Return the data, training images and architecture of a setting."""
-    return setting.data, setting.n_train, setting.architecture
-
-
-def label(kind):
-    """Write a kind in words."""
-    data, n_train, architecture = kind
-    return f"{data} {n_train:,} {architecture}"
-
-
-def worst_lines(runs, lost):
-    """Name the trainings on which the rule did worst."""
-    lines = []
-    for setting in sorted(lost, key=lambda s: lost[s][OURS])[:5]:
-        history = runs[setting]["whole"]
-        kept = RULES[OURS][1](history)
-        best = int(np.argmax([row["test_accuracy"] for row in history]))
-        lines.append(
-            f"* {label(kind(setting))}, p = {setting.p:g}, seed {setting.seed}: kept epoch "
-            f"{kept + 1} ({history[kept]['test_accuracy']:.3f}), best epoch {best + 1} "
-            f"({history[best]['test_accuracy']:.3f})"
+    for training, columns in worst(found):
+        kept, test = stopping(columns), columns["test"]
+        lost = losses(columns, 10)
+        rows.append(
+            [
+                name_of(training),
+                f"{lost[OURS]:.1f}",
+                f"{lost[STOPPING]:.1f}",
+                f"{kept[0] + 1}, {kept[1] + 1}",
+                f"{test.argmax() + 1} of {len(test)}",
+            ]
         )
-    return "\n".join(lines)
+    head = ["training", "`nmf_auc`, patience 10", "MemorizationStopping"]
+    return table([*head, "keeps, stops", "best epoch"], rows)
 
 
-def draw(runs, path):
-    """Draw score and test accuracy over the epochs, for some trainings of seed 0."""
+def worst(found):
+    """Trainings with the highest loss, of the two the higher."""
+    lost = {t: losses(columns, 10) for t, columns in found.items()}
+    order = sorted(found, key=lambda t: -max(lost[t][OURS], lost[t][STOPPING]))
+    return [(t, found[t]) for t in order[:N_WORST]]
+
+
+def name_of(training):
+    """Write a training in words."""
+    noise = f"{training.noise} {training.p:g}" if training.p else "clean"
+    return (
+        f"{training.data} {training.n_train:,}, {training.net}, {training.optimizer}, "
+        + (f"{noise}, seed {training.seed}")
+    )
+
+
+def draw(found, path):
+    """Draw score and test accuracy over the epochs of the worst trainings."""
     import matplotlib.pyplot as plt
 
-    shown = [("confirm", 2000, "mlp"), ("confirm", 2000, "cnn")]
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex="col", layout="constrained")
-    colors = dict(
-        zip((0.0, 0.2, 0.4, 0.6), plt.cm.viridis([0, 0.3, 0.6, 0.85]), strict=True)
+    figure, axes = plt.subplots(2, 5, figsize=(15, 5.5), layout="constrained")
+    for ax, (training, columns) in zip(axes.flat, worst(found), strict=False):
+        epochs = np.arange(1, len(columns["test"]) + 1)
+        ax.plot(epochs, columns["test"], color="tab:green", label="test accuracy")
+        ax.plot(epochs, score(columns), color="tab:blue", label="nmf_auc")
+        kept, patient = stopping(columns)[0], stopped(score(columns), 10)
+        ax.axvline(kept + 1, color="tab:red", linestyle="--", label="MemorizationStopping")
+        ax.axvline(patient + 1, color="tab:blue", linestyle=":", label="patience 10")
+        words = name_of(training).split(", ")
+        ax.set_title(", ".join(words[:3]) + "\n" + ", ".join(words[3:]), fontsize=8)
+    axes[0, 0].legend(fontsize=7)
+    figure.supxlabel("epoch")
+    figure.savefig(path, dpi=80)
+
+
+def part_text(name, found):
+    """Tables of a part of the trainings."""
+    n_clean = sum(t.p == 0 for t in found)
+    return (
+        f"## {name} ({len(found)} trainings, {n_clean} with clean labels)\n\n"
+        f"{patience_table(found)}\n"
+        "### By data, network, optimizer and noise, patience 10\n\n"
+        f"{kinds_table(found, 10)}\n"
     )
-    for (upper, lower), k in zip(axes.T, shown, strict=True):
-        for setting, found in runs.items():
-            if kind(setting) != k or setting.seed or setting.p not in colors:
-                continue
-            history, color = found["whole"], colors[setting.p]
-            epochs = [row["epoch"] for row in history]
-            kept = RULES[OURS][1](history)
-            for ax, name in ((upper, "nmf_auc"), (lower, "test_accuracy")):
-                values = [row[name] for row in history]
-                ax.plot(epochs, values, color=color, label=f"p = {setting.p:g}")
-                ax.plot(epochs[kept], values[kept], "o", color=color)
-        upper.set_title(label(k))
-        lower.set_xlabel("epoch")
-    axes[0, 0].set_ylabel("nmf_auc")
-    axes[1, 0].set_ylabel("test accuracy")
-    axes[0, 0].legend(fontsize=8)
-    figure.savefig(path, dpi=100)
+
+
+def stops_text(found):
+    """Say when MemorizationStopping stopped."""
+    clean = [stopping(c)[1] + 1 < len(c["test"]) for t, c in found.items() if not t.p]
+    lengths = [(stopping(c)[1] + 1) / len(c["test"]) for t, c in found.items() if t.p]
+    return (
+        f"MemorizationStopping stopped {sum(clean)} of the {len(clean)} trainings with "
+        f"clean labels, and the others after {np.mean(lengths):.0%} of their "
+        "epochs on average."
+    )
 
 
 def main():
     """Write the tables and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--tables", help="folder of MisLaBenchmark's tables")
     arguments = parser.parse_args()
-    runs = read(arguments.folder)
-    lost = {setting: losses(found) for setting, found in runs.items()}
-    tuned = {s: v for s, v in lost.items() if s.data != "confirm"}
-    confirmed = {s: v for s, v in lost.items() if s.data == "confirm"}
+    torch.set_num_threads(1)
+    read = functools.partial(summary, folder=arguments.folder, tables=arguments.tables)
+    tuned, confirmed = (
+        {
+            t: read(t)
+            for t in listed(part, arguments.tables)
+            if (arguments.folder / f"{t.stem}.npz").exists()
+        }
+        for part in ("tuned", "confirmed")
+    )
+    everything = tuned | confirmed
     text = (
         "# Early stopping without validation data\n\n"
         "Written by `early_stopping.py`, which says what the rules are. Numbers are points "
         "of test accuracy of the epoch kept, less those of the best epoch of the training "
-        f"on all images; means over {len(networks.SEEDS)} seeds. {len(lost)} trainings.\n\n"
-        "## All trainings\n\n"
-        f"{overview(lost)}\n"
-        f"## {OURS} against the others, training by training\n\n{pairs_table(lost)}\n"
-        f"## Confirmed on rows that nothing was chosen on ({len(confirmed)} trainings)\n\n"
-        f"{rules_table(confirmed)}\n"
-        f"## What the score was tuned on ({len(tuned)} trainings)\n\n"
-        f"{rules_table(tuned)}\n"
-    )
-    for architecture in ("mlp", "cnn"):
-        own = {s: v for s, v in lost.items() if s.architecture == architecture}
-        text += f"## {architecture.upper()}s ({len(own)} trainings)\n\n{rules_table(own)}\n"
-    text += (
-        f"## The worst trainings of `nmf_auc`\n\n{worst_lines(runs, lost)}\n\n"
+        f"on all samples: 0 is the best. {len(everything)} trainings, small networks.\n\n"
+        + part_text("Confirmed: nothing was chosen on them", confirmed)
+        + part_text("What the score was chosen on", tuned)
+        + f"## When it stops\n\n{stops_text(everything)}\n\n"
+        f"## The worst ten\n\n{worst_table(everything)}\n"
+        "![Score and test accuracy of the worst ten trainings](early_stopping.png)\n\n"
         f"{versions(*PACKAGES)}. What a measurement costs: `early_stopping_cost.md`.\n"
     )
     (HERE / "early_stopping.md").write_text(text)
-    draw(runs, HERE / "early_stopping.png")
+    draw(everything, HERE / "early_stopping.png")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Early stopping with noisy labels
 
 A held-out set costs samples, and where labels are wrong its own are wrong too.
 Memorization can be watched on the training samples themselves: the score of
-:class:`~sknonlin.callbacks.NonlinearityScoring` rises while the network learns what its
-samples share, and falls when it begins to learn them one by one.
+:class:`~sknonlin.callbacks.NonlinearityScoring` rises while the network learns, and falls
+when it begins to learn wrong labels by heart.
 """
 
 # %%
@@ -16,10 +16,10 @@ import matplotlib.pyplot as plt
 import torch
 from sklearn.model_selection import train_test_split
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EarlyStopping, EpochScoring
+from skorch.callbacks import EpochScoring
 from torch import nn
 
-from sknonlin.callbacks import NonlinearityScoring
+from sknonlin.callbacks import MemorizationStopping, NonlinearityScoring
 from sknonlin.datasets import load_digits, make_noisy_labels
 from sknonlin.inspection import TrainingDisplay
 
@@ -46,13 +46,12 @@ def accuracy(net, X_train, y_train):
     return (net.predict(X_test) == y_test).mean()
 
 
-def train(*stopping, max_epochs=30):
+def train(scoring, max_epochs=40):
     """Train, and write both scores to the history after every epoch."""
     torch.manual_seed(0)
     callbacks = [
-        NonlinearityScoring(),
         EpochScoring(accuracy, name="test_accuracy", on_train=True, use_caching=False),
-        *stopping,
+        ("scoring", scoring),
     ]
     return NeuralNetClassifier(
         Network,
@@ -71,10 +70,13 @@ def train(*stopping, max_epochs=30):
 # %%
 # To the end, and stopped
 # -----------------------
-# Stopping is skorch's own. It ends the training eight epochs after the highest score, and
-# ``load_best`` brings back the network of that epoch.
-stopper = EarlyStopping("nmf_auc", patience=8, lower_is_better=False, load_best=True)
-runs = {"to the end": train(), "stopped": train(stopper)}
+# :class:`~sknonlin.callbacks.MemorizationStopping` ends the training when the score has
+# fallen by more than its noise, brings back the best network, and says why.
+runs = {
+    "to the end": train(NonlinearityScoring()),
+    "stopped": train(MemorizationStopping()),
+}
+print(dict(runs["stopped"].callbacks_)["scoring"].reason_)
 for name, net in runs.items():
     print(
         f"{name}: {len(net.history)} epochs, "

@@ -40,6 +40,7 @@ CONSTRAINTS = {
 N_READ = 2000  # samples whose true labels are looked for, and as many that count at most
 N_ANSWERS = 1000  # samples that count, or a share of a large training set
 PART_OF_ANSWERS = 30
+SHARPNESS = 8  # power of the probabilities: nearly votes, but less noisy
 N_LEAST = 100  # samples of a batch, however large the activations are
 # Answers are read from it, not errors: they hardly change with more iterations.
 COMPRESSION = make_compression(
@@ -53,8 +54,9 @@ class NonlinearityMonitor:
     Before the first measurement, the labels that the other samples speak for are found for
     every sample from its input, and how often labels are wrong; both together give
     probabilities of its true label. The score is the share of answers that are right by
-    them: it rises while the network learns, and falls when it learns wrong labels by heart
-    [2]_. Where no label seems wrong, it is the training accuracy, which does not fall.
+    them, unsure answers counting in part: it rises while the network learns, and falls when
+    it learns wrong labels by heart. Where no label seems wrong, it is nearly the training
+    accuracy, which does not fall.
 
     Where the input tells less than two thirds of the labels, the score is that of the
     layers. The samples are cut into two halves. One layer's activations are replaced by
@@ -262,15 +264,16 @@ class NonlinearityMonitor:
     def _judge(self, network):
         """How likely the network's answer to every sample is right."""
         network.threshold = self._threshold
-        codes = []
+        found = []
         with network.as_found(), torch.no_grad():
             for start in range(0, len(self._answered), self._most):
                 part = self._answered[start : start + self._most]
                 output = network.run(self._sample(network, part.tolist()))
                 check_output(output)
-                codes.append(network.codes(output).cpu().numpy())
-        answers = np.concatenate(codes)
-        return self._shares[np.arange(len(answers)), answers]
+                answers = sharpened(network.probabilities(output).double().cpu())
+                shares = torch.from_numpy(self._shares[start : start + self._most])
+                found.append((answers * shares[:, : answers.shape[1]]).sum(1))
+        return torch.cat(found).numpy()
 
     def _measure(self, network):
         """Scores of every layer, averaged over the batches, and the samples' answers."""
@@ -295,6 +298,12 @@ class NonlinearityMonitor:
                 scores.append(layer_scores(one_pass))
                 answers.append(network.codes(one_pass.tape.output).cpu())
         return mean_scores(scores), torch.cat(answers)
+
+
+def sharpened(probabilities):
+    """Turn probabilities into answers, nearly votes."""
+    answers = probabilities**SHARPNESS
+    return answers / answers.sum(1, keepdims=True)
 
 
 def is_due(count):
