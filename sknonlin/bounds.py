@@ -225,8 +225,9 @@ def lower_bounds(A, tol, max_time, upper):
 def smaller_factors(pattern, core, lifts, lower, deadline, random_state):
     """Find checked factors of fewer parts than the matrix has rows, or None.
 
-    Ranks are tried upwards, each from what ``nmf_path`` finds and from random starts. From
-    the first that is met, the next smaller one has the time that is left.
+    Each rank is tried from what ``nmf_path`` finds and from random starts: the lower bound
+    first, then those halfway between what was missed and what was met, and in the time that
+    is left the largest that was not met.
 
     Parameters
     ----------
@@ -247,15 +248,18 @@ def smaller_factors(pattern, core, lifts, lower, deadline, random_state):
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
     path = nmf_path(core.A, ranks, device="cpu", tol=1e-6, random_state=0)
     starts = dict(zip(ranks, path.components, strict=True))
-    best, seconds = None, FIRST_SECONDS
-    while ranks and time.monotonic() < deadline:
-        for r in ranks:
-            until = min(time.monotonic() + seconds, deadline)
-            found = exact_factors(core, r, [starts[r]], rng, until)
-            if found is not None and pattern.holds(*(lifted := lift(found, lifts))):
-                best, ranks = lifted, [smaller for smaller in ranks if smaller < r][-1:]
-                break
-        seconds = deadline - time.monotonic() if len(ranks) == 1 else 2 * seconds
+    best, place = None, 0
+    below, above = -1, len(ranks)  # places of ranks that were missed, and met
+    while above > 0 and (now := time.monotonic()) < deadline:
+        halving = below < above - 1
+        until = min(now + FIRST_SECONDS, deadline) if halving else deadline
+        r = ranks[place]
+        found = exact_factors(core, r, [starts[r]], rng, until)
+        if found is not None and pattern.holds(*(lifted := lift(found, lifts))):
+            best, above = lifted, place
+        else:
+            below = max(below, place)
+        place = (below + above) // 2 if below < above - 1 else above - 1
     return best
 
 
