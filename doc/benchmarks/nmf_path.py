@@ -13,6 +13,9 @@ random, until they fit every label, and factorizes
 Every method runs in a process of its own, in turn over several rounds, with a warm-up
 that is not counted; the table has medians over the rounds. About 25 minutes.
 
+RcppML is asked through R: install Debian's `r-cran-rcppml`. Peers that are not there are
+left out. scikit-learn takes its threads from BLAS, as `sknonlin` those of torch.
+
 The solver was chosen on these networks. `--confirm` compares it with scikit-learn alone
 on networks of 2,000 other images (rows 10,000 to 11,999) and another class of the CNN.
 """
@@ -25,6 +28,7 @@ import os
 import pathlib
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,6 +40,7 @@ import joblib
 import numpy as np
 import torch
 from sklearn.decomposition import NMF
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sknonlin import nmf_path
@@ -44,8 +49,10 @@ DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
 MLP_RANKS = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 32, 40]
 CNN_RANKS = [1, 2, 3, 4, 5, 6, 8, 10, 12, 14]
 N_TRAIN, LABEL_NOISE = 2000, 0.4
-SLOW = 20  # seconds from which a method is run in the first round only
-PACKAGES = ("sknonlin", "torch", "scikit-learn", "numpy", "torchnmf", "nmf-torch", "joblib")
+SLOW = 10  # seconds from which a peer is run in the first round only
+PACKAGES = ("sknonlin", "torch", "scikit-learn", "numpy", "numba", "joblib")
+PEERS = ("torchnmf", "nmf-torch", "nmf-rs", "scm2cpp-learn")
+R_SCRIPT = pathlib.Path(__file__).with_name("nmf_path_rcppml.R")
 
 
 # The networks ---------------------------------------------------------------------
@@ -146,6 +153,16 @@ def run_sklearn_joblib(stack, ranks):
     return joblib.Parallel(n_jobs=2)(tasks)
 
 
+def run_sklearn_alone(stack, ranks):
+    with threadpool_limits(1):
+        return run_sklearn(stack, ranks)
+
+
+def run_sknonlin_alone(stack, ranks):
+    torch.set_num_threads(1)
+    return run_sknonlin(stack, ranks)
+
+
 def relative_error(X, W, H):
     return float(np.linalg.norm(X - W @ H) / np.linalg.norm(X))
 
@@ -197,13 +214,64 @@ def run_plain_mu(stack, ranks, n_iter=200):
     return torch.stack(errors).cpu().numpy()
 
 
+def run_nmf_rs(stack, ranks):
+    from nmf_rs import nmf
+
+    results = []
+    for X in stack:
+        V = X.astype(float)
+        models = [
+            nmf(V, k, "ehals", seed=0, max_iter=200, stop="stationary") for k in ranks
+        ]
+        results += [relative_error(V, model.W, model.H) for model in models]
+    return results
+
+
+def run_scm2cpp(stack, ranks):
+    from scm2cpp_learn import CDNMF
+
+    errors = []
+    for X in stack:
+        V = X.astype(float)
+        for rank in ranks:
+            model = CDNMF(rank, random_state=0).fit(V)
+            errors.append(model.reconstruction_err_ / np.linalg.norm(V))
+    return errors
+
+
+class TimedErrors(list):
+    """Errors, with the seconds that another program says it took."""
+
+    seconds = 0.0
+
+
+def run_rcppml(stack, ranks):
+    errors = TimedErrors()
+    for X in stack:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(X.astype(float).tobytes())
+            file.flush()
+            sizes, own = [*map(str, X.shape)], ",".join(map(str, ranks))
+            command = ["Rscript", R_SCRIPT, file.name, *sizes, own, "1"]
+            output = subprocess.run(command, check=True, capture_output=True, text=True)
+        seconds, *own_errors = map(float, output.stdout.split()[-1 - len(ranks) :])
+        errors.seconds += seconds
+        errors += own_errors
+    return errors
+
+
 METHODS = {
     "scikit-learn NMF": run_sklearn,
+    "scikit-learn NMF, one thread": run_sklearn_alone,
     "scikit-learn NMF, joblib 2": run_sklearn_joblib,
     "sknonlin": run_sknonlin,
+    "sknonlin, one thread": run_sknonlin_alone,
     "sknonlin, solver='mu'": lambda stack, ranks: run_sknonlin(stack, ranks, "mu"),
     "nmf-torch": run_nmf_torch,
     "torchnmf": run_torchnmf,
+    "nmf-rs, ehals": run_nmf_rs,
+    "scm2cpp-learn CDNMF": run_scm2cpp,
+    "RcppML, one thread": run_rcppml,
     "plain torch MU, stacked": run_plain_mu,
 }
 WORKLOADS = {"MLP": (("mlp",), MLP_RANKS), "CNN": (("conv1", "conv2", "conv3"), CNN_RANKS)}
@@ -221,13 +289,17 @@ def measure(method, workload, path):
     names, ranks = WORKLOADS[workload]
     run = METHODS[method]
     stacks = [matrices[name] for name in names]
-    run(np.random.default_rng(0).random((1, 60, 40), dtype=np.float32), [1, 2])
+    rng = np.random.default_rng(0)
+    for shape in ((1, 60, 40), (1, 4100, 4)):  # the second one is learned from a sample
+        run(rng.random(shape, dtype=np.float32), [1, 2])
     # Linux restarts the record of the peak here.
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = peak_kibibytes()
     start = time.perf_counter()
     errors = [run(stack, ranks) for stack in stacks]
     seconds = time.perf_counter() - start
+    if isinstance(errors[0], TimedErrors):
+        seconds = sum(part.seconds for part in errors)
     after = peak_kibibytes()
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {
@@ -258,7 +330,8 @@ def comparison(path, n_rounds, methods):
         runs = {method: [] for method in methods}
         for i in range(n_rounds):
             for method, results in runs.items():
-                if results and results[0]["seconds"] > SLOW:
+                slow = results and results[0]["seconds"] > SLOW
+                if slow and method != "scikit-learn NMF":
                     continue
                 results.append(measure_in_process(method, workload, path))
                 print(workload, i, method, results[-1], flush=True)
@@ -331,6 +404,42 @@ def scaling():
     return lines
 
 
+def there(method):
+    """Whether a peer is installed."""
+    try:
+        if method.startswith("RcppML"):
+            return shutil.which("Rscript") is not None and not subprocess.call(
+                ["Rscript", "-e", "library(RcppML)"], stderr=subprocess.DEVNULL
+            )
+        package = method.split(",")[0].split()[0]
+        return package not in PEERS or importlib.metadata.version(package) is not None
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def beside_others(path, n_rounds=5):
+    """Time of the stack beside as many busy processes as there are cores, against alone."""
+    stack, seconds = np.load(path)["mlp"], {"alone": [], "busy": []}
+    run_sknonlin(stack, MLP_RANKS)
+    for _ in range(n_rounds):
+        for name, n_others in (("alone", 0), ("busy", os.cpu_count())):
+            command = [sys.executable, "-c", "while True: pass"]
+            others = [subprocess.Popen(command) for _ in range(n_others)]
+            try:
+                start = time.perf_counter()
+                run_sknonlin(stack, MLP_RANKS)
+                seconds[name].append(time.perf_counter() - start)
+            finally:
+                for process in others:
+                    process.kill()
+                    process.wait()
+    ratio = median_ratio(seconds["busy"], seconds["alone"])
+    return [
+        f"\nBeside {os.cpu_count()} processes that keep all cores busy, sknonlin takes "
+        f"{ratio:.1f} times as long on the stack of the MLP."
+    ]
+
+
 def hardware():
     model = platform.processor() or platform.machine()
     try:
@@ -357,9 +466,14 @@ def main():
         path = arguments.data or os.path.join(folder, "activations.npz")
         if not os.path.exists(path):
             make_workloads(path, *((10_000, 3) if arguments.confirm else ()))
-        methods = ["scikit-learn NMF", "sknonlin"] if arguments.confirm else METHODS
+        methods = ["scikit-learn NMF", "sknonlin"]
+        if not arguments.confirm:
+            methods = [method for method in METHODS if there(method)]
         lines = comparison(path, arguments.rounds, methods)
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+        if not arguments.confirm:
+            lines += beside_others(path)
+    packages = [*PACKAGES, *(name for name in PEERS if there(name))]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     header = [
         "# `nmf_path` against its peers\n",
         "Written by `python doc/benchmarks/nmf_path.py"

@@ -6,12 +6,14 @@ the package or, where nothing can be written there, in the user's cache folder.
 
 import hashlib
 import types
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
 import torch
 
 from sknonlin._running.parallel import in_threads
+from sknonlin._running.torch_settings import operations_alone, thread_count
 
 FOLDER = Path(__file__).parent
 SOURCES = ("method.py", "simd.py", "path_kernel.py", "row_kernel.py")
@@ -69,9 +71,15 @@ def serves(X, ranks):
     return small and there and kernels(X.dtype) is not None
 
 
+def context_for(n_numbers, device):
+    """Context of what is done around compiled functions to so many numbers."""
+    little = device.type == "cpu" and n_numbers <= LITTLE_WORK
+    return operations_alone() if little else nullcontext()
+
+
 def threads_for(n_numbers, ranks):
     """How many threads compute something."""
-    return 1 if n_numbers * sum(ranks) < LITTLE_WORK else torch.get_num_threads()
+    return 1 if n_numbers * sum(ranks) < LITTLE_WORK else thread_count()
 
 
 def learn_path_compiled(X, ranks, max_iter, tol, progress):

@@ -16,6 +16,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from sknonlin._factorization.compiled import (
+    context_for,
     energies_left_compiled,
     learn_path_compiled,
     serves,
@@ -296,6 +297,11 @@ class NMFCompression(Compression):
         k = largest_learned(ranks, min(n, q))
         n, q = aligned_size(n), aligned_size(q)
         return itemsize * (COPIES["taught row"] * n * q + COPIES["factor"] * k * (n + q))
+
+    def learn(self, stack, ranks, n_rows=None):
+        """Learn from all matrices of a stack, as many together as the memory holds."""
+        with context_for(stack.n_matrices * stack.n * stack.q, stack.device):
+            return super().learn(stack, ranks, n_rows)
 
     def learn_together(self, stack, ranks, n_rows, offset):
         """:meth:`learn` from a stack for which there is memory."""

@@ -4,12 +4,13 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from sklearn.utils import check_random_state
+from threadpoolctl import ThreadpoolController
 from torch import nn
 
 module_locks: WeakKeyDictionary = WeakKeyDictionary()
@@ -17,6 +18,44 @@ module_locks_lock = threading.Lock()
 PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 CUDNN = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 Function = TypeVar("Function", bound=Callable)
+
+
+class Alone(threading.local):
+    """How many threads torch has outside of :func:`operations_alone`, in a thread."""
+
+    n_threads = None
+
+
+alone = Alone()
+
+
+@cache
+def openmp():
+    """Libraries that share operations out to threads."""
+    return ThreadpoolController().select(user_api="openmp")
+
+
+@contextmanager
+def operations_alone():
+    """Run torch's elementwise operations of this thread in it alone.
+
+    Where other processes want the cores, each of those that wait for threads may take as
+    long as a turn on a core. Torch's own setting would be that of other threads too.
+    """
+    if alone.n_threads is not None:
+        yield
+        return
+    alone.n_threads = torch.get_num_threads()
+    try:
+        with openmp().limit(limits=1):
+            yield
+    finally:
+        alone.n_threads = None
+
+
+def thread_count():
+    """How many threads this thread may use, as torch's setting says."""
+    return torch.get_num_threads() if alone.n_threads is None else alone.n_threads
 
 
 class ProcessWide:

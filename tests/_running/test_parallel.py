@@ -31,7 +31,7 @@ from sknonlin._memorization.sample_scores import unit_blocks
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
 from sknonlin._running.memory import limited
-from sknonlin._running.parallel import Replicas, Workers, scattered
+from sknonlin._running.parallel import Replicas, Workers, in_threads, scattered
 from sknonlin.metrics import memorization_scorer
 from tests.architectures import ResNet, mlp, seeded
 from tests.conftest import first_digits
@@ -533,3 +533,32 @@ def test_a_cluster_that_loses_a_worker_is_asked_again(monkeypatch):
 
     assert scattered(Client(), 7) == "handle"
     assert asked == [7, 7, 7]
+
+
+# Threads for functions that release the lock
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 9])
+def test_every_item_is_computed_once(n_threads):
+    done = []
+    in_threads(done.append, range(7), n_threads)
+    assert sorted(done) == list(range(7))
+
+
+def test_threads_work_at_the_same_time():
+    barrier = threading.Barrier(2, timeout=30)
+    in_threads(lambda _: barrier.wait(), range(2), 2)
+    assert not barrier.broken
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_an_error_ends_what_threads_do(n_threads):
+    begun = []
+
+    def fail(item):
+        begun.append(item)
+        raise ValueError(f"item {item}")
+
+    with pytest.raises(ValueError, match="item"):
+        in_threads(fail, range(100), n_threads)
+    assert len(begun) <= n_threads

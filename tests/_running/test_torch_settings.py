@@ -9,7 +9,13 @@ import torch
 
 from sknonlin import ActivationNonlinearity, nmf_path
 from sknonlin._matrices.products import unit_rows
-from sknonlin._running.torch_settings import PRODUCTS, full_precision, in_full_precision
+from sknonlin._running.torch_settings import (
+    PRODUCTS,
+    full_precision,
+    in_full_precision,
+    operations_alone,
+    thread_count,
+)
 from tests.conftest import LITTLE, make, relu_matrix
 
 
@@ -151,3 +157,28 @@ def test_an_interrupted_transform_leaves_everything_as_it_was(classes, monkeypat
     with pytest.raises(KeyboardInterrupt):
         scorer.transform(X)
     assert vars(scorer) == before
+
+
+# Threads
+
+
+def test_operations_of_one_thread_alone_leave_the_setting_to_others():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(torch.get_num_threads).result()
+            with operations_alone():
+                assert torch.get_num_threads() == 1
+                assert thread_count() == 2
+                assert pool.submit(torch.get_num_threads).result() == 2
+                assert pool.submit(thread_count).result() == 2
+                with operations_alone():
+                    assert thread_count() == 2
+                assert thread_count() == 2
+        assert torch.get_num_threads() == thread_count() == 2
+        with pytest.raises(ZeroDivisionError), operations_alone():
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == thread_count() == 2
+    finally:
+        torch.set_num_threads(before)
