@@ -96,7 +96,7 @@ class MemorizationDetector(
         Template of the ranks, the compression and their settings; its ``by_class``,
         ``n_jobs``, ``working_memory`` and ``random_state`` are not used. Searches over
         ``nonlinearity__ranks`` need one; None means ``ActivationNonlinearity()``.
-    layers : "relu" or list of str, default="relu"
+    layers : "relu", "auto" or list of str, default="relu"
         The layers to look at, as in :func:`layer_profile`.
     batch_size : int, default=50
         Samples in a batch; a class with fewer gives all that it has.

@@ -177,7 +177,7 @@ class SampleScorer:
         The ranks of the cones, over which residuals are averaged.
     device : str or torch.device
         Where to compute.
-    layers : "relu" or list of str
+    layers : "relu", "auto" or list of str
         The layers.
     random_state : int
         Seeds the draw of samples, the folds and the readers.

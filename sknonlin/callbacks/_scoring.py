@@ -49,7 +49,7 @@ class NonlinearityScoring(Callback):
     name : str, default="nmf_auc"
         Column of the history; with ``_best`` appended that which tells whether an epoch
         was the best so far, for ``Checkpoint``; with ``_<layer>`` those of the layers.
-    layers : "relu" or list of str, default="relu"
+    layers : "relu", "auto" or list of str, default="relu"
         As in :func:`layer_profile`.
     every : int, default=1
         Epochs, or batches, from one measurement to the next. In between, an epoch has

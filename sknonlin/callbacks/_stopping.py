@@ -23,7 +23,7 @@ class MemorizationStopping(NonlinearityScoring):
     ----------
     name : str, default="nmf_auc"
         As in :class:`NonlinearityScoring`.
-    layers : "relu" or list of str, default="relu"
+    layers : "relu", "auto" or list of str, default="relu"
         As in :class:`NonlinearityScoring`.
     every : int, default=1
         As in :class:`NonlinearityScoring`.
