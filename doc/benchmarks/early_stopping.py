@@ -14,14 +14,15 @@ EarlyStopping on a column, with `load_best`; the others stop as their authors sa
 * the layers alone: `nmf_auc` with `n_samples=0`, its former definition;
 * Label Wave (Yuan, Feng & Liu 2024): fewest predictions changed since the epoch before,
   from the third epoch on;
-* gradient disparity (Forouzesh & Thiran 2021): its smallest value, and the epoch in which
-  it rose for the fifth time, as its authors stop; of five batches of 50;
-* weight norm: its peak, and the peak of its growth;
-* GradStop (Jamshidi et al. 2025): the first epoch in which the weights are credible, by the
-  gradients of five batches, at the level 0.5;
-* evidence (Mahsereci et al. 2017): its criterion is above 0, a mean of three epochs, by the
-  same gradients;
-* susceptibility (Forouzesh, Sedghi & Thiran 2023): the running mean's smallest value;
+* gradient disparity (Forouzesh & Thiran 2021): the epoch in which it rose for the fifth
+  time, as its authors stop; of five batches of 50;
+* weight norm: its peak;
+* GradStop (Jamshidi et al. 2025), with one variance for all weights: the first epoch in
+  which the mean gradient of five batches is no larger than chance makes it;
+* evidence (Mahsereci et al. 2017): the same, each weight with its own variance, in the mean
+  of three epochs, and corrected for there being five batches;
+* susceptibility (Forouzesh, Sedghi & Thiran 2023): the highest likelihood of the labels for
+  the running mean of the susceptibility;
 * training loss: its plateau;
 * validation accuracy and loss, trained on 90 and on 80 % of the samples.
 
@@ -37,7 +38,6 @@ import early_stopping_runs as runs
 import numpy as np
 import torch
 from early_stopping_runs import SPLITS, listed
-from scipy.stats import chi2
 from tables import table, versions
 
 from sknonlin._memorization.monitor import (
@@ -54,7 +54,7 @@ from sknonlin._memorization.turning_point import TurningPoint
 HERE = pathlib.Path(__file__).parent
 PACKAGES = ("sknonlin", "torch", "scikit-learn", "numpy")
 PATIENCES, THRESHOLD = (5, 10, 20), 1e-4  # of skorch's EarlyStopping
-N_RISES, LEVEL, N_WORST = 5, 0.5, 10
+N_RISES, N_WORST = 5, 10
 OURS, STOPPING, LAYERS = "**nmf_auc**", "**MemorizationStopping**", "nmf_auc, layers alone"
 
 
@@ -146,27 +146,32 @@ def fifth_rise(columns):
 
 
 def credible(columns):
-    """First row in which a mean gradient of zero is credible, by Hotelling's statistic."""
+    """First row in which a mean gradient of zero is credible."""
     for i, gram in enumerate(columns["gram"]):
         n = len(gram)
-        centered = gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
-        along = gram.mean(1) - gram.mean()  # products of the mean and what batches add
-        statistic = n * (n - 1) * (np.linalg.pinv(centered, rcond=1e-6) @ along) ** 2
-        if chi2.sf(statistic.sum(), n - 1) > LEVEL:
+        variance = (gram.trace() - n * gram.mean()) / (n - 1)
+        if n * gram.mean() <= variance:
             return i
     return -1
 
 
 def evident(columns):
-    """First row in which the mean of the evidence over three epochs is above 0."""
+    """First row in which the evidence, a mean over three epochs, is for stopping."""
+    n = columns["gram"].shape[1]
+    by_chance = 1 - (n - 1) / (n - 3)  # squares by variances of n batches have this mean
     mean = np.convolve(columns["evidence"], np.ones(3) / 3, "valid")
-    above = np.flatnonzero(mean > 0)
+    above = np.flatnonzero(mean > by_chance)
     return above[0] + 2 if len(above) else -1
 
 
 def running_mean(values):
     """Mean of every value and those before."""
     return np.cumsum(values) / np.arange(1, len(values) + 1)
+
+
+def susceptible(columns):
+    """Likelihood of the labels for the running mean of the susceptibility."""
+    return np.exp(-columns["loss"]) / running_mean(columns["susceptibility"])
 
 
 def norm(columns):
@@ -189,13 +194,11 @@ RULES = {
     STOPPING: alone(lambda columns: stopping(columns)[0]),
     LAYERS: column(lambda columns: columns["nmf"]),
     "Label Wave": column(lambda columns: -columns["changes"][1:], first=2),
-    "gradient disparity, smallest": column(lambda columns: -disparity(columns)),
     "gradient disparity, fifth rise": alone(fifth_rise),
     "weight norm, peak": column(norm),
-    "weight norm, fastest growth": column(lambda columns: np.diff(norm(columns)), first=1),
     "GradStop": alone(credible),
     "evidence": alone(evident),
-    "susceptibility": column(lambda columns: -running_mean(columns["susceptibility"])),
+    "susceptibility": column(susceptible),
     "training loss": column(lambda columns: -columns["loss"]),
     "last epoch": alone(lambda columns: -1),
 }
