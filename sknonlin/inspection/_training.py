@@ -136,8 +136,8 @@ class TrainingDisplay:
     """Score of a network against the epoch of its training, and where to stop.
 
     Make one with :meth:`from_history` or :meth:`from_estimator`, and draw it with
-    :meth:`plot`. The score says how much of what the weakest layer gets right many
-    samples share [1]_, and how few answers change
+    :meth:`plot`. The score says how many answers are right by what the input tells of the
+    true labels, and the layers' scores what their samples share [1]_
     (:class:`~sknonlin.callbacks.NonlinearityMonitor` has it in full); it is highest when
     memorization starts.
 
