@@ -4,6 +4,7 @@ import pathlib
 import re
 import shutil
 import sys
+import tomllib
 
 from docutils import nodes
 from sphinx.util import logging
@@ -104,17 +105,31 @@ sphinx_gallery_conf = {
     "abort_on_example_error": False,
     "download_all_examples": False,
     "show_signature": False,
-    "thumbnail_size": (480, 320),
+    "thumbnail_size": (800, 540),
     "nested_sections": False,
 }
 
 # Pages ----------------------------------------------------------------------------
 
+
+def repository_links():
+    """Link the repository, where pyproject.toml names it."""
+    text = (pathlib.Path(__file__).parent.parent / "pyproject.toml").read_text()
+    url = tomllib.loads(text)["project"].get("urls", {}).get("Repository")
+    if url is None:
+        return []
+    return [{"name": "Repository", "url": url, "icon": "fa-solid fa-code-branch"}]
+
+
 html_theme = "pydata_sphinx_theme"
 html_title = "sknonlin"
+html_logo = html_favicon = "_static/logo.svg"
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {"text": "sknonlin", "alt_text": "sknonlin: home"},
+    "icon_links": repository_links(),
+    "navbar_end": ["package-version", "theme-switcher", "navbar-icon-links"],
     "navbar_align": "left",
     "navbar_persistent": ["search-button"],
     "header_links_before_dropdown": 8,
@@ -127,7 +142,6 @@ html_theme_options = {
 html_sidebars = {
     "index": [],
     "install": [],
-    "tour": [],
     "whats_new": [],
     "contributing": [],
     "citing": [],
