@@ -72,7 +72,7 @@ def fragility(p, compression):
 # ----------------------
 # In the upper row the error curves of the last layer on batches of one class; below, both
 # numbers against the share of redrawn labels.
-figure, axes = plt.subplots(2, 3, figsize=(10, 6.4))
+figure, axes = plt.subplots(2, 3, figsize=(8, 5.6))
 shades = plt.get_cmap("cividis")(np.linspace(0, 0.9, len(SHARES)))
 for axis, (compression, name) in zip(axes[0], COMPRESSIONS.items(), strict=True):
     for p, shade in zip(SHARES, shades, strict=True):

@@ -88,7 +88,7 @@ for name, net in runs.items():
 # The two curves
 # --------------
 # The training that went on to the end, with the best epoch by the score marked.
-figure, axis = plt.subplots(figsize=(7, 4.2))
+figure, axis = plt.subplots(figsize=(6, 4))
 display = TrainingDisplay.from_estimator(runs["to the end"], metrics=["test_accuracy"])
 display.plot(ax=axis)
 axis.set(ylim=(0, 1), ylabel="score, accuracy")

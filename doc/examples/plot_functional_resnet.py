@@ -100,7 +100,7 @@ print(names)
 # Each layer's activations, for 50 images of one class at a time, are replaced by their
 # factorization at every rank. The area under the curve of accuracies says how well the
 # layer withstands it; the bands leave out the lowest and the highest tenth of the classes.
-figure, axis = plt.subplots(figsize=(8, 4.4))
+figure, axis = plt.subplots(figsize=(6.4, 4))
 display = LayerProfileDisplay.from_profile(profiles, curve="accuracy")
 display.plot(ax=axis, band=(0.1, 0.9))
 axis.set_ylim(0, 1.05)

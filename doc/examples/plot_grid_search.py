@@ -1,6 +1,6 @@
 """
-Ranks and widths on a grid, one training for each fold
-======================================================
+Search over ranks
+=================
 
 The level of the score depends on the grid of ranks and on the network, so no combination
 has the "best" score. But how far does the level move, and on which ranks do clean and wrong
@@ -65,7 +65,7 @@ print(f"{n_fits} detectors fitted, with {n_trained} trainings of a network")
 # %%
 # What the grid says
 # ------------------
-figure, axis = plt.subplots(figsize=(7.5, 4))
+figure, axis = plt.subplots(figsize=(7, 4))
 combinations = results["clean"]["params"]
 names = [
     f"{p['estimator__hidden_layer_sizes'][0]} units\nranks {p['nonlinearity__ranks']}"

@@ -87,20 +87,18 @@ for layer in range(N_LAYERS):
 # One panel for every layer: the mean curve of each network, with a band from the lowest
 # to the highest class. The area under a curve is the non-linearity in the table.
 styles = {"true labels": ("#0072B2", "-"), "random labels": ("#D55E00", "--")}
-figure, axes = plt.subplots(1, N_LAYERS, figsize=(12, 3.4), sharey=True)
-for layer, axis in enumerate(axes):
+figure, axes = plt.subplots(2, 2, figsize=(7, 5.4), sharex=True, sharey=True)
+for layer, axis in enumerate(axes.flat):
     for name, (color, line) in styles.items():
         ranks, errors = profiles[name].ranks, profiles[name].errors[layer]
         axis.plot(ranks, errors.mean(0), line, color=color, label=name)
         axis.fill_between(ranks, errors.min(0), errors.max(0), color=color, alpha=0.2, lw=0)
-    axis.set(title=f"ReLU layer {layer + 1}", xlabel="rank k", ylim=(0, 1))
+    axis.set(title=f"ReLU layer {layer + 1}", ylim=(0, 1))
     axis.spines[["top", "right"]].set_visible(False)
-axes[0].set_ylabel("relative error of the NMF")
-axes[0].legend(frameon=False)
-figure.suptitle(
-    "Digits, one class at a time: mean and range over the ten classes. "
-    "Memorized labels need higher ranks"
-)
+figure.supxlabel("rank k")
+figure.supylabel("relative error of the NMF")
+axes[0, 0].legend(frameon=False)
+figure.suptitle("Memorized labels need higher ranks")
 figure.tight_layout()
 figure.savefig("learned_or_memorized.png", dpi=120)
 print("\nPicture: learned_or_memorized.png")

@@ -1,6 +1,6 @@
 """
-Wrong labels in a table, with MLPClassifier
-===========================================
+Find wrong labels in a table
+============================
 
 No torch network is needed: scikit-learn's ``MLPClassifier`` has ReLU layers too. Here it
 learns from the measurements of 569 breast tumours, some of whose diagnoses were

@@ -46,7 +46,7 @@ for p in (0, 0.4, 1):
 # share of that on mixed batches. At 1, the layer finds the samples of a class as different
 # as any others; the lower, the more alike they have become.
 styles = {0: ("#0072B2", "o-"), 0.4: ("#E69F00", "s--"), 1: ("#D55E00", "^:")}
-figure, axis = plt.subplots(figsize=(7, 4))
+figure, axis = plt.subplots(figsize=(6, 4))
 for p, detector in detectors.items():
     color, line = styles[p]
     label = f"p = {p} (whole network: {detector.memorization_score_:.2f})"

@@ -1,6 +1,6 @@
 """
-Wrong labels in audio: spoken digits
-====================================
+Find wrong labels in audio
+==========================
 
 Nothing here is about images. A thousand words from "zero" to "nine" are synthesized with
 espeak-ng, in many voices, speeds and pitches, and a tenth of their labels is changed. A
@@ -100,7 +100,7 @@ print("weights of the layers: " + ", ".join(weights))
 # -------------------
 # Spectrograms of the twelve highest scores: time goes right, frequency up. The title is
 # blue where the label suggested is what was said, orange where it is not.
-figure, axes = plt.subplots(3, 4, figsize=(10, 6.4))
+figure, axes = plt.subplots(3, 4, figsize=(9, 6))
 for axis, row in zip(axes.flat, report.itertuples(), strict=False):
     axis.imshow(X[row.index, 0], origin="lower", aspect="auto", cmap="cividis")
     color = "#0072B2" if row.suggested == row.true else "#D55E00"
