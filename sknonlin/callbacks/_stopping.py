@@ -32,7 +32,7 @@ class MemorizationStopping(NonlinearityScoring):
     load_best : bool, default=True
         Keep the weights of the best epoch in memory, and load them if it stops.
     sink : callable, default=None
-        Called with :attr:`reason_` at the end of the training, as ``print``. None: nothing
+        Called with ``reason_`` at the end of the training, as ``print``. None: nothing
         is said, unless the net's ``verbose`` is above 0, which prints it.
     ranks : "auto" or iterable of int, default="auto"
         As in :class:`NonlinearityScoring`.
