@@ -97,12 +97,12 @@ print(", ".join(f"{name} {w:.2f}" for name, w in detector.layer_weights_.items()
 # -------------------
 # Every image with the label that it was given and the one that its activations suggest:
 # in blue where that is the true one, in orange where it is not.
-figure, axes = plt.subplots(3, 8, figsize=(10, 5.2))
+figure, axes = plt.subplots(3, 8, figsize=(8.4, 4.8))
 for axis, row in zip(axes.flat, report.itertuples(), strict=False):
     axis.imshow(digits.images[row.index, 0], cmap="gray_r")
     color = "#0072B2" if row.suggested == row.true else "#D55E00"
     title = f"given {row.given}\nsuggested {row.suggested}"
-    axis.set_title(title, color=color, fontsize=10)
+    axis.set_title(title, color=color, fontsize=9.5)
     axis.set(xticks=[], yticks=[])
 figure.suptitle("The 24 labels that look most memorized")
 figure.tight_layout()
