@@ -137,7 +137,7 @@ def check_comparable(detectors):
     TypeError
         If they are not detectors by name.
     ValueError
-        If there are none, or their ranks differ.
+        If there are none, or what they were fitted with differs.
     """
     if not isinstance(detectors, Mapping):
         raise TypeError(
@@ -146,7 +146,6 @@ def check_comparable(detectors):
         )
     if not detectors:
         raise ValueError("detectors has no detectors; give one or more.")
-    ranks = {}
     for name, detector in detectors.items():
         if not isinstance(detector, MemorizationDetector):
             raise TypeError(
@@ -155,13 +154,20 @@ def check_comparable(detectors):
                 ".fit(X, y)."
             )
         check_is_fitted(detector)
-        ranks[name] = detector.profile_.ranks.tolist()
-    if len({tuple(own) for own in ranks.values()}) > 1:
-        raise ValueError(
-            f"The detectors measured at different ranks, and scores at different ranks do "
-            f"not compare: {ranks}. Give all the same, "
-            "nonlinearity=ActivationNonlinearity(ranks=[...])."
-        )
+    settings = {
+        "ranks": lambda d: d.profile_.ranks.tolist(),
+        "compressions": lambda d: d.profile_.compression,
+        "batch sizes": lambda d: d.batch_size,
+        "numbers of classes": lambda d: len(d.profile_.classes),
+    }
+    for what, value in settings.items():
+        found = {name: value(detector) for name, detector in detectors.items()}
+        if len(set(map(str, found.values()))) > 1:
+            raise ValueError(
+                f"The detectors were fitted with different {what}, and such scores do not "
+                f"compare: {found}. Give all the same samples, batch_size and "
+                "nonlinearity=ActivationNonlinearity(ranks=[...])."
+            )
 
 
 def compare_networks(detectors: Mapping[str, Any]) -> NetworkComparison:
@@ -186,7 +192,8 @@ def compare_networks(detectors: Mapping[str, Any]) -> NetworkComparison:
     TypeError
         If they are not detectors in a dict.
     ValueError
-        If there are none, or their ranks differ.
+        If there are none, or their ranks, compressions, batch sizes or numbers of classes
+        differ.
     NotFittedError
         If one is not fitted.
 
@@ -239,7 +246,7 @@ def same_batches(a, b):
 
 def difference_p_value(a, b):
     """Two-sided p-value of the difference between the scores of two detectors."""
-    scores = [d.memorization_score_ for d in (a, b)]
+    scores = [d._share for d in (a, b)]  # which may be above 1
     own = [
         Deviations.of(d._areas.total(), [score])
         for d, score in zip((a, b), scores, strict=True)

@@ -35,7 +35,11 @@ from sknonlin._memorization.given_network import (
     wraps,
 )
 from sknonlin._memorization.label_report import report_frame
-from sknonlin._memorization.reference import shuffled_reference, untrained_reference
+from sknonlin._memorization.reference import (
+    check_reference,
+    shuffled_reference,
+    untrained_reference,
+)
 from sknonlin._memorization.sample_cones import CONE_RANKS
 from sknonlin._memorization.sample_scores import SampleScorer
 from sknonlin._memorization.significance import class_p_values, intervals
@@ -60,6 +64,7 @@ from sknonlin.profile import (
     layer_shares,
     measure_changes,
     measure_memorization,
+    network_share,
 )
 
 if TYPE_CHECKING:
@@ -152,7 +157,7 @@ class MemorizationDetector(
         Such intervals for them.
     layer_p_values_ : ndarray of shape (n_layers,)
         How likely a layer that does not know the classes would be as close to linear on
-        batches of one class, by permutations.
+        batches of one class, by a t test against mixed ones.
     training_accuracy_ : float
         Share of the training labels that the network fits, on 10,000 samples at most.
     reference_score_, reference_interval_, reference_accuracy_ : float, tuple, float
@@ -347,6 +352,7 @@ class MemorizationDetector(
         """
         self._validate_params()
         check_estimator_kind(self.estimator)
+        check_reference(self.reference, self.estimator)
         _raise_for_params(params, self, "fit")
         with undone_on_error(self), limited(self.working_memory):
             X, y = self._validate(X, y, reset=True)
@@ -357,7 +363,7 @@ class MemorizationDetector(
             )
             self._measure_reference(X, y, codes)
         training.warn_of_few_samples(self.classes_, codes)
-        training.warn_of_misfit(self.training_accuracy_, by_class)
+        training.warn_of_misfit(self.training_accuracy_, by_class, len(self.classes_))
         return self
 
     def _train(self, X, y, params):
@@ -373,7 +379,7 @@ class MemorizationDetector(
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         routed = process_routing(self, "fit", **params).get("estimator", {}).get("fit", {})
         steps, X = transformed(self.estimator, X, y, routed)
-        X = X if steps is None else training.stepped_samples(self.estimator, X)
+        X = training.stepped_samples(self.estimator, X) if steps else X
         network, self.classes_ = training.trained(self, X, y, self._seed, routed)
         self.estimator_ = with_steps(self.estimator, steps, network)
         self._threshold = None  # of a single output, not known yet
@@ -395,7 +401,8 @@ class MemorizationDetector(
         self._threshold = network.threshold  # which the profile found out
         self.memorization_score_ = score
         self.layer_names_ = self.profile_.layer_names
-        self.layer_scores_ = layer_shares(self.profile_, self.mixed_profile_)
+        self._shares = layer_shares(self.profile_, self.mixed_profile_)
+        self.layer_scores_ = self._shares.clip(max=1)
         template = self._template()
         ranks = template.ranks
         self._measure_changes(network, X, y)
@@ -428,11 +435,11 @@ class MemorizationDetector(
         """Set how sure the scores are, by how they change from batch to batch."""
         single, mixed = self.profile_, self.mixed_profile_
         areas = measure_changes(network, X, y, self._settings(), single, mixed)
-        score = np.array([self.memorization_score_])
-        found = intervals(areas.total(), score, *self._made_of())
+        self._share = network_share(single, mixed)
+        found = intervals(areas.total(), np.array([self._share]), *self._made_of())
         self.memorization_interval_ = tuple(found[0].tolist())
-        self.layer_intervals_ = intervals(areas, self.layer_scores_, *self._made_of())
-        self.layer_p_values_ = class_p_values(areas, self._seed)
+        self.layer_intervals_ = intervals(areas, self._shares, *self._made_of())
+        self.layer_p_values_ = class_p_values(areas)
         self._areas, self._batches = areas, hash_of((self._seed, self.batch_size, y))
 
     def _measure_reference(self, X, y, codes):
@@ -448,7 +455,8 @@ class MemorizationDetector(
             network = untrained_reference(self._network(), self._seed)
         score, single, mixed = measure_memorization(network, X, y, self._settings())
         areas = measure_changes(network, X, y, self._settings(), single, mixed)
-        found = intervals(areas.total(), np.array([score]), *self._made_of())
+        share = np.array([network_share(single, mixed)])
+        found = intervals(areas.total(), share, *self._made_of())
         self.reference_score_, self.reference_interval_ = score, tuple(found[0].tolist())
         self.reference_accuracy_, _ = training.training_accuracy(
             network, X, codes, self._seed

@@ -180,17 +180,19 @@ def memorization_score(single, mixed):
     score : float
         In [0, 1]; 0 also where no layer is non-linear on mixed batches.
     """
+    return min(1.0, network_share(single, mixed))
+
+
+def network_share(single, mixed):
+    """Give the share of which :func:`memorization_score` is made, which may be above 1."""
     reference = np.nansum(mixed.error_auc)
-    if reference == 0:
-        return 0.0
-    return float(min(1.0, np.nansum(single.error_auc) / reference))
+    return float(np.nansum(single.error_auc) / reference) if reference else 0.0
 
 
 def layer_shares(single, mixed):
     """Non-linearity of every layer on one class, as a share of that on mixed batches."""
     reference = mixed.error_auc
-    shares = single.error_auc / np.where(reference > 0, reference, np.inf)
-    return shares.clip(max=1)
+    return single.error_auc / np.where(reference > 0, reference, np.inf)
 
 
 @dataclass(frozen=True)

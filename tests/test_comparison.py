@@ -80,6 +80,9 @@ def test_what_cannot_be_compared(digits, fitted):
     other = detector(nonlinearity=ActivationNonlinearity([1, 2])).fit(*digits)
     with pytest.raises(ValueError, match="different ranks"):
         compare_networks({"a": fitted["learned"], "b": other})
+    other = detector(skorch_net(max_epochs=1), batch_size=20).fit(*digits)
+    with pytest.raises(ValueError, match="different batch sizes"):
+        compare_networks({"a": fitted["learned"], "b": other})
     with pytest.raises(TypeError, match="dict of fitted detectors"):
         compare_networks([other])
     with pytest.raises(ValueError, match="no detectors"):

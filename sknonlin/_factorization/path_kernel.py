@@ -23,6 +23,9 @@ from sknonlin._factorization.method import (
 )
 from sknonlin._factorization.simd import (
     ANY_ORDER,
+    NO,
+    YES,
+    apart,
     gram_matrix,
     inner_products,
     invert,
@@ -33,6 +36,8 @@ from sknonlin._factorization.simd import (
 )
 from sknonlin._matrices.products import ALIGNED, FLOOR
 
+BOTH = np.intp(2)
+UPDATE_STEPS, FINAL_STEPS = np.intp(N_UPDATE_STEPS), np.intp(N_FINAL_STEPS)
 PANEL = 256  # columns of a factor that take their steps together
 
 
@@ -80,7 +85,7 @@ def splitting_steps(inverse, rho, F, U, width, k, n_steps, T):
                 u = U[i, j]
                 T[i, j] = F[i, j] + own * abs(u)
                 U[i, j] = (1 - half) * u - half * abs(u)
-        multiply(inverse, False, T, 0, width, U, 0, k, k, 1)
+        multiply(inverse, NO, T, NO, width, U, NO, k, k, YES)
 
 
 @njit(nogil=True, fastmath=ANY_ORDER)
@@ -89,12 +94,13 @@ def update(Z, P, other, data, height, k, weight, n_steps, work):
 
     ``other`` is the other factor (k, height), and ``data`` (height, width).
     """
+    apart()
     G, inverse, F, T, U, rho = work
     gram_matrix(other, k, G)
     penalized_inverse(G, k, inverse, rho)
     for first in range(0, Z.shape[1], PANEL):
         width = min(PANEL, Z.shape[1] - first)
-        multiply(other, False, data, first, first + width, F, 0, k, height, 0)
+        multiply(other, NO, data, first, first + width, F, NO, k, height, NO)
         for i in range(k):
             before = Z[i, first : first + width]
             for j in range(width):
@@ -111,7 +117,8 @@ def update(Z, P, other, data, height, k, weight, n_steps, work):
 @njit(nogil=True, fastmath=ANY_ORDER)
 def residual(D, S, L, k, s, R):
     """``R = D - S' L``, and its Frobenius norm."""
-    multiply(S, True, L, 0, L.shape[1], R, 0, s, k, 0)
+    apart()
+    multiply(S, YES, L, NO, L.shape[1], R, NO, s, k, NO)
     total = 0.0
     for i in range(s):
         row = R.dtype.type(0)
@@ -135,6 +142,7 @@ def inner_product(A, i, B, j, n):
 @njit(nogil=True, fastmath=ANY_ORDER)
 def orthonormalize(A, k, n):
     """Make the rows of ``A`` orthonormal, or zero where they depend on those before."""
+    apart()
     for i in range(k):
         before = inner_product(A, i, A, i, n)
         for j in range(2 * i):
@@ -171,6 +179,7 @@ def leading_left(R, s, d, lapack):
     As in `rank_path`, by power iteration from the rows of largest norm where there are
     many, and else from the Gram matrix of all.
     """
+    apart()
     width = d + OVERSAMPLING + d % 2
     whole = 4 * width >= s + -s % ALIGNED
     width = s if whole else width
@@ -182,13 +191,13 @@ def leading_left(R, s, d, lapack):
     else:
         largest_rows(R, s, width, right)
         for _ in range(N_POWER_ITERATIONS):
-            inner_products(right, width, R, s, left, False)
+            inner_products(right, width, R, s, left, NO)
             orthonormalize(left, width, s)
-            multiply(left, False, R, 0, R.shape[1], right, 0, width, s, 0)
+            multiply(left, NO, R, NO, R.shape[1], right, NO, width, s, NO)
     gram_matrix(right, width, G)
     basis, U = zeros(d, width, R), zeros(d, s, R)
     leading_eigenvectors(G, width, d, basis, lapack)
-    multiply(basis, False, left, 0, left.shape[1], U, 0, d, width, 0)
+    multiply(basis, NO, left, NO, left.shape[1], U, NO, d, width, NO)
     return U
 
 
@@ -207,8 +216,9 @@ def signed_norms(row, n):
 @njit(nogil=True)
 def add_components(R, short, long, k, d, ZS, ZL, lapack):
     """Add d components to k by the non-negative double SVD of the residual."""
+    apart()
     U, V = leading_left(R, short, d, lapack), zeros(d, long, R)
-    multiply(U, False, R, 0, R.shape[1], V, 0, d, short, 0)  # with the singular values
+    multiply(U, NO, R, NO, R.shape[1], V, NO, d, short, NO)  # with the singular values
     for i in range(d):
         u_norm, u_negative, _ = signed_norms(U[i], short)
         v_norm, v_negative, _ = signed_norms(V[i], long)
@@ -249,6 +259,7 @@ def alternate(states, parts, best_states, data, sizes, first, k, max_iter, tol, 
 
     The states become the best ones. Returns how many alternations there were.
     """
+    apart()
     best, momentum, n_iter = np.inf, MOMENTUM, 0
     while True:
         error = residual(data[1], parts[0], parts[1], k, sizes[0], R)
@@ -268,7 +279,7 @@ def alternate(states, parts, best_states, data, sizes, first, k, max_iter, tol, 
             momentum = 0.0
         for _ in range(min(CHECK_EVERY, max_iter - n_iter)):
             weight = data[0].dtype.type(momentum * (n_iter / (n_iter + 3)) + 1)
-            advance(states, parts, data, sizes, first, 2, k, weight, N_UPDATE_STEPS, work)
+            advance(states, parts, data, sizes, first, BOTH, k, weight, UPDATE_STEPS, work)
             n_iter += 1
 
 
@@ -323,7 +334,7 @@ def learn_matrix(X, ranks, max_iter, tol, lapack, components, errors, n_iter):
         zeros(most, panel, X),
         np.zeros(most, X.dtype),
     )
-    k, place = 0, 0
+    k, place = NO, NO
     for r in range(len(ranks)):
         residual(D, parts[0], parts[1], k, short, R)
         add_components(R, short, long, k, ranks[r] - k, states[0], states[1], lapack)
@@ -336,5 +347,5 @@ def learn_matrix(X, ranks, max_iter, tol, lapack, components, errors, n_iter):
         put_rows(parts[1 - rows], k, q, components, place)
         place += k
         one = X.dtype.type(1)
-        advance(states, parts, data, sizes, rows, 1, k, one, N_FINAL_STEPS, work)
+        advance(states, parts, data, sizes, rows, YES, k, one, FINAL_STEPS, work)
         errors[r] = residual(D, parts[0], parts[1], k, short, R)

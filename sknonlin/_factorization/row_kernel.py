@@ -2,9 +2,21 @@
 
 from numba import njit
 
-from sknonlin._factorization.method import N_FINAL_STEPS
-from sknonlin._factorization.path_kernel import PANEL, penalized_inverse, splitting_steps
-from sknonlin._factorization.simd import ANY_ORDER, gram_matrix, multiply, padded, zeros
+from sknonlin._factorization.path_kernel import (
+    FINAL_STEPS,
+    PANEL,
+    penalized_inverse,
+    splitting_steps,
+)
+from sknonlin._factorization.simd import (
+    ANY_ORDER,
+    NO,
+    YES,
+    gram_matrix,
+    multiply,
+    padded,
+    zeros,
+)
 
 
 @njit(nogil=True)
@@ -39,11 +51,11 @@ def cone_operators(H, k, like):
 def panel_weights(H, operators, panel, k, q, F, U, T):
     """Non-negative weights ``U`` of the columns of a panel, by the splitting iteration."""
     width = panel.shape[1]
-    multiply(H, False, panel, 0, width, F, 0, k, q, 0)
+    multiply(H, NO, panel, NO, width, F, NO, k, q, NO)
     for i in range(k):
         for j in range(width):
             U[i, j] = 0
-    splitting_steps(operators, operators[k], F, U, width, k, N_FINAL_STEPS, T)
+    splitting_steps(operators, operators[k], F, U, width, k, FINAL_STEPS, T)
     for i in range(k):
         for j in range(width):
             U[i, j] = max(U[i, j], 0)
@@ -92,7 +104,7 @@ def energies_left(X, first, last, scale, components, ranks, energies):
         for start in range(first, last, width):
             copy_panel(X, start, min(width, last - start), scale, panel)
             panel_weights(H, operators, panel, k, q, F, U, T)
-            multiply(H, True, U, 0, width, R, 0, q, k, 0)
+            multiply(H, YES, U, NO, width, R, NO, q, k, NO)
             own, left = energy_left(panel, R, q)
             energies[1 + r] += left
             if r == 0:

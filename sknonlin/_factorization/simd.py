@@ -15,7 +15,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
-BLOCK = 4  # rows that are exchanged together in an inversion
+# Numbers of NumPy, since functions are compiled anew for every constant of Python.
+NO, YES = np.intp(0), np.intp(1)
+BLOCK = np.intp(4)  # rows that are exchanged together in an inversion
 DEPTH = 256  # rows of the second matrix that are read for all rows of the first
 #: Sums may be taken in any order, but always in the same.
 ANY_ORDER = {"reassoc", "contract", "nsz"}
@@ -221,6 +223,20 @@ inner_4_4, inner_4_1, inner_1_1 = (
 )
 
 
+@intrinsic
+def apart(typing):
+    """Keep the function that calls this from being copied into those that call it.
+
+    Tiles are long, and compilers copy what they are called from wherever they can.
+    """
+
+    def code(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
 @njit(nogil=True)
 def padded(size, itemsize):
     """Size up to whole vectors of numbers of so many bytes."""
@@ -241,6 +257,7 @@ def zeros(n_rows, n_columns, like):
 @njit(nogil=True)
 def multiply_rows(A, a, row_step, column_step, B, b, C, c, n_rows, n_vectors, depth, beta):
     """All rows of 4 vectors of a product, or of one."""
+    apart()
     lb, lc = B.shape[1], C.shape[1]
     i = 0
     while i < n_rows:
@@ -273,13 +290,14 @@ def multiply(A, transposed, B, first, last, C, to, n_rows, depth, beta):
 
     ``first``, ``last`` and ``to`` are whole vectors; ``beta`` is 0 or 1.
     """
+    apart()
     length = BYTES // A.itemsize
-    row_step, column_step = A.shape[1], 1
+    row_step, column_step = A.shape[1], YES
     if transposed:
-        row_step, column_step = 1, A.shape[1]
+        row_step, column_step = YES, A.shape[1]
     for start in range(0, depth, DEPTH):
         part = min(DEPTH, depth - start)
-        own_beta = beta if start == 0 else 1
+        own_beta = beta if start == 0 else YES
         j = first
         while j < last:
             n_vectors = 4 if last - j >= 4 * length else 1
@@ -303,6 +321,7 @@ def multiply(A, transposed, B, first, last, C, to, n_rows, depth, beta):
 @njit(nogil=True)
 def inner_products(A, n_rows, B, n_columns, C, symmetric):
     """``C[:n_rows, :n_columns] = A B'``; if symmetric, only up to the diagonal."""
+    apart()
     la, lb, lc = A.shape[1], B.shape[1], C.shape[1]
     for i in range(0, n_rows, 4):
         height = min(4, n_rows - i)
@@ -324,7 +343,7 @@ def inner_products(A, n_rows, B, n_columns, C, symmetric):
 @njit(nogil=True)
 def gram_matrix(A, k, G):
     """``G = A A'`` of the first k rows."""
-    inner_products(A, k, A, k, G, True)
+    inner_products(A, k, A, k, G, YES)
     for i in range(k):
         for j in range(i):
             G[j, i] = G[i, j]
@@ -333,6 +352,7 @@ def gram_matrix(A, k, G):
 @njit(nogil=True)
 def invert_few(A, k):
     """Replace the leading k x k part of a small positive definite matrix by its inverse."""
+    apart()
     for p in range(k):
         scale = 1 / A[p, p]
         A[p, p] = 1
@@ -353,6 +373,7 @@ def invert(A, k):
     By exchanges of a few rows and columns in turn (Gauss & Jordan): with those of a block
     P, ``A_PJ <- A_PP^-1 A_PJ`` and ``A_IJ <- A_IJ - A_IP A_PP^-1 A_PJ``.
     """
+    apart()
     if k <= 2 * BLOCK:
         invert_few(A, k)
         return
@@ -370,11 +391,11 @@ def invert(A, k):
                 columns[p + i, j] = 0
             A[p + i, p + i] = 1
         invert_few(block, size)
-        multiply(block, False, A[p:], 0, width, rows, 0, size, size, 0)
+        multiply(block, NO, A[p:], NO, width, rows, NO, size, size, NO)
         for i in range(size):
             for j in range(width):
                 A[p + i, j] = rows[i, j]
-        multiply(columns, False, rows, 0, width, A, 0, k, size, 1)
+        multiply(columns, NO, rows, NO, width, A, NO, k, size, YES)
 
 
 # Eigenvectors, by LAPACK -------------------------------------------------------------
@@ -412,6 +433,7 @@ def leading_eigenvectors(G, n, d, out, lapack):
     lapack : int
         See :func:`eigensolver`.
     """
+    apart()
     reals = np.zeros(2 + n * n + n + n * d + 26 * n)
     integers = np.zeros(10 + 2 * n + 10 * n, np.int32)
     matrix, values, vectors, work = 2, 2 + n * n, 2 + n * n + n, 2 + n * n + n + n * d

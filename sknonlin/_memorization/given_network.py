@@ -1,8 +1,11 @@
 """What a MemorizationDetector is given as its network: modules, nets, pipelines of them."""
 
+import copy
+
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
@@ -15,12 +18,33 @@ from sknonlin._running.validation import as_labels
 KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier, torch.nn.Module)
 
 
+def unfolded(estimator):
+    """Take pipelines and frozen estimators apart, down to the network.
+
+    Returns
+    -------
+    steps : list of (str, estimator, bool)
+        What changes samples before the network: names, transformers, and whether they are
+        in something frozen.
+    name : str or None
+        Of the network, in the innermost pipeline.
+    network : object
+    trained : bool
+        Whether the network is taken as it is: frozen, or a bare module.
+    """
+    steps, name, frozen = [], None, False
+    while isinstance(estimator, FrozenEstimator | Pipeline):
+        if isinstance(estimator, FrozenEstimator):
+            estimator, frozen = estimator.estimator, True
+            continue
+        *before, (name, estimator) = estimator.steps
+        steps += [(own, step, frozen) for own, step in before]
+    return steps, name, estimator, frozen or isinstance(estimator, torch.nn.Module)
+
+
 def inner_network(estimator):
     """Return the network in a FrozenEstimator, or at the end of a Pipeline."""
-    while isinstance(estimator, FrozenEstimator | Pipeline):
-        frozen = isinstance(estimator, FrozenEstimator)
-        estimator = estimator.estimator if frozen else estimator.steps[-1][1]
-    return estimator
+    return unfolded(estimator)[2]
 
 
 def wraps(estimator, kind):
@@ -30,18 +54,27 @@ def wraps(estimator, kind):
 
 def is_trained(estimator):
     """Whether a network is taken as it is: frozen, or a bare module."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return isinstance(estimator, FrozenEstimator | torch.nn.Module)
+    return unfolded(estimator)[3]
+
+
+def has_steps(estimator):
+    """Whether something changes samples before the network."""
+    return bool(unfolded(estimator)[0])
 
 
 def steps_before(estimator):
-    """Return what changes samples before the network: a Pipeline of it, or None."""
-    if isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
-        return estimator[:-1]
-    return None
+    """Return the fitted steps before a network, as a Pipeline, or None."""
+    steps = [(name, step) for name, step, _ in unfolded(estimator)[0]]
+    return Pipeline(distinct(steps)) if steps else None
+
+
+def distinct(steps):
+    """Give steps of nested pipelines names that differ."""
+    names = [name for name, _ in steps]
+    return [
+        (f"{name}-{i + 1}" if names.count(name) > 1 else name, step)
+        for i, (name, step) in enumerate(steps)
+    ]
 
 
 def check_estimator_kind(estimator):
@@ -64,11 +97,14 @@ def check_estimator_kind(estimator):
 
 
 def transformed(estimator, X, y, params):
-    """Fit the steps before a network, unless they are fitted, and apply them.
+    """Apply the steps before a network, fitted first unless they are frozen.
+
+    Steps before a network that is trained, and that are fitted, are those that it was
+    trained with; they stay as they are.
 
     Returns
     -------
-    steps : Pipeline or None
+    steps : list of (str, estimator)
         Fitted.
     X : samples as the network takes them
 
@@ -77,28 +113,43 @@ def transformed(estimator, X, y, params):
     ValueError
         If there are metadata for a pipeline.
     """
-    steps = steps_before(estimator)
-    if steps is None:
-        return None, X
-    if params:
+    given, _, _, trained = unfolded(estimator)
+    if given and params:
         raise ValueError(
             f"fit got {sorted(params)}, which do not reach the steps of a Pipeline in a "
             "detector. Set them on its steps."
         )
-    if isinstance(estimator, FrozenEstimator):
-        check_is_fitted(steps)
-        return steps, steps.transform(X)
-    steps = clone(steps)
-    return steps, steps.fit_transform(X, y)
+    steps = []
+    for name, step, frozen in given:
+        passes = step is None or isinstance(step, str)  # as "passthrough"
+        if passes or frozen or (trained and is_fitted(step)):
+            X = X if passes else step.transform(X)
+        else:
+            step = clone(step)  # noqa: PLW2901
+            X = step.fit_transform(X, y)
+        steps.append((name, step))
+    return distinct(steps), X
+
+
+def is_fitted(step):
+    """Whether a transformer is fitted, as far as it tells."""
+    try:
+        check_is_fitted(step)
+    except NotFittedError:
+        return False
+    return True
 
 
 def with_steps(estimator, steps, network):
-    """Put a trained network at the end of its fitted steps, if there are any."""
-    if steps is None:
+    """Put a trained network at the end of its fitted steps, as it was given."""
+    _, name, _, _ = unfolded(estimator)
+    if name is None:
         return network
     while isinstance(estimator, FrozenEstimator):
         estimator = estimator.estimator
-    return Pipeline([*steps.steps, (estimator.steps[-1][0], network)])
+    pipeline = copy.copy(estimator)
+    pipeline.steps = [*steps, (name, network)]
+    return pipeline
 
 
 def check_own_classes(estimator, classes):
@@ -116,7 +167,14 @@ def check_own_classes(estimator, classes):
             "classes names the outputs of a torch network that is trained already. This "
             "one learns its labels from y: leave classes out."
         )
-    labels = as_labels(classes)
+    if isinstance(classes, set | frozenset):
+        raise ValueError("classes is a set, which has no order; list the labels in order.")
+    try:
+        labels = as_labels(classes)
+    except ValueError as error:
+        raise ValueError(
+            f"classes must be a list of labels, one for each output: {error}"
+        ) from error
     if len(np.unique(labels)) < len(labels):
         raise ValueError(f"classes={labels.tolist()} has repeats; name each output once.")
     return labels

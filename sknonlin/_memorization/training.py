@@ -19,10 +19,10 @@ from torch.utils.data import Dataset
 
 from sknonlin._memorization.given_network import (
     check_own_classes,
+    has_steps,
     inner_network,
     is_trained,
     output_classes,
-    steps_before,
     wraps,
 )
 from sknonlin._memorization.trajectory import watched
@@ -51,6 +51,10 @@ PARTS = {"estimator": "a network", "nonlinearity": "ActivationNonlinearity()"}
 # over seeds is 0.06 with three, 0.03 with five and 0.02 with ten.
 N_FEW = 5
 N_NAMED = 5  # classes that a message names
+NO_FIT = (
+    "That is hardly more than chance: is the module trained, are classes in the order of "
+    "its outputs, and is X scaled as it was in the training?"
+)
 ENOUGH_FIT = 0.95  # share of the training labels
 LEAST_FIT = 0.5  # the same, mean over the classes
 N_ACCURACY = 10_000  # samples of which that is told
@@ -178,7 +182,7 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     if not isinstance(y, str):
         y = labels_of(y)
     estimator = detector.estimator
-    if steps_before(estimator) is not None:  # which take what they take
+    if has_steps(estimator):  # which take what they take
         validate_data(detector, X, skip_check_array=True, reset=reset)
         if isinstance(y, str):
             return X
@@ -297,7 +301,7 @@ def training_accuracy(network, X, codes, seed):
     return float(right.mean()), float(shares.mean())
 
 
-def warn_of_misfit(accuracy, by_class):
+def warn_of_misfit(accuracy, by_class, n_classes):
     """Warn where a network does not fit its training labels.
 
     Of one that always gives the same answer, the mean over the classes is low, whatever
@@ -307,11 +311,13 @@ def warn_of_misfit(accuracy, by_class):
     if accuracy < ENOUGH_FIT or uneven:
         fit = by_class if uneven else accuracy
         over = " (the mean over the classes)" if uneven else ""
+        chance = accuracy <= 1.5 / n_classes
+        remedy = NO_FIT if chance else "Train it longer before you compare the score."
         warn_user(
             f"The network fits {fit:.2f} of its training labels{over}, and "
             "memorization_score_ compares networks that fit theirs: one that is hardly "
-            "trained scores as high as one that memorized. Train it longer before you "
-            "compare the score. Flags and reports of wrong labels do not need that."
+            f"trained scores as high as one that memorized. {remedy} Flags and reports of "
+            "wrong labels do not need that."
         )
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from skorch.dataset import Dataset
 from torch import nn
 
@@ -135,7 +136,8 @@ def test_labels_of_outputs(digits, net):
         ("module", None, r"does not know.*MemorizationDetector\(net, classes=\[\.\.\.\]\)"),
         ("module", NAMES[:4], "classes has 4 labels, but the network tells 10"),
         ("module", ["a"] * 10, "has repeats"),
-        ("module", [None] * 10, "missing"),
+        ("module", [None] * 10, "classes must be a list of labels.*missing"),
+        ("module", set(NAMES.tolist()), "has no order"),
         ("net", NAMES, "leave classes out"),
         (MLPClassifier(), NAMES, "leave classes out"),
     ],
@@ -189,6 +191,56 @@ def test_pipelines_that_are_trained(digits):
     assert found.estimator_[-1] is module[-1]
     with pytest.raises(NotFittedError):
         detector(FrozenEstimator(make_pipeline(StandardScaler(), trained[-1]))).fit(X, y)
+
+
+def scaled(*steps):
+    return make_pipeline(StandardScaler(), *steps)
+
+
+SHAPES = {
+    "nested": lambda mlp: scaled(make_pipeline(PCA(20, random_state=0), mlp)),
+    "passthrough": lambda mlp: scaled("passthrough", mlp),
+    "one step": make_pipeline,
+    "twice the same": lambda mlp: scaled(make_pipeline(StandardScaler(), mlp)),
+    "without a fit": lambda mlp: make_pipeline(FunctionTransformer(np.sqrt), mlp),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_step_of_a_pipeline_is_lost(digits, shape):
+    X, y = digits
+    mlp = MLPClassifier((32,), max_iter=60, random_state=0)
+    pipe = SHAPES[shape](mlp).fit(X, y)
+    for estimator in (
+        clone(pipe),
+        FrozenEstimator(pipe),
+        FrozenEstimator(FrozenEstimator(pipe)),
+    ):
+        found = detector(estimator).fit(X, y)
+        np.testing.assert_array_equal(found.predict(X), pipe.predict(X))
+        assert found.training_accuracy_ == pipe.score(X, y)
+        assert isinstance(found.estimator_, Pipeline)
+        np.testing.assert_array_equal(found.estimator_.predict(X), pipe.predict(X))
+
+
+def test_fitted_steps_before_a_trained_network_stay(digits):
+    X, y = digits
+    pipe = scaled(MLPClassifier((32,), max_iter=60, random_state=0)).fit(X, y)
+    part = make_pipeline(pipe[0], FrozenEstimator(pipe[1]))
+    found = detector(part).fit(X[:200] * 2, y[:200])
+    np.testing.assert_array_equal(found.predict(X), pipe.predict(X))
+    inner = scaled(FrozenEstimator(scaled(clone(pipe[1])).fit(X, y)))
+    found = detector(inner).fit(X, y)
+    np.testing.assert_array_equal(found.predict(X), inner.fit(X, y).predict(X))
+
+
+def test_a_pipeline_keeps_its_settings(digits, tmp_path):
+    X, y = digits
+    mlp = MLPClassifier((32,), max_iter=60, random_state=0)
+    found = detector(
+        make_pipeline(StandardScaler(), mlp, memory=str(tmp_path), verbose=False)
+    ).fit(X, y)
+    assert found.estimator_.memory == str(tmp_path)
 
 
 def test_a_search_over_a_pipeline(digits):

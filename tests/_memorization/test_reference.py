@@ -7,6 +7,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 from skorch import NeuralNetClassifier
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from sknonlin._memorization.reference import renew, untrained_reference
 from sknonlin._network.adapters import as_network
@@ -106,6 +107,24 @@ class Scaled(nn.Module):
         return self.inner(X) * self.scale
 
 
+def test_what_cannot_begin_is_told_before_the_training(digits):
+    X, y = digits
+    message = "'', a Scaled, has no method reset_parameters that"
+    with pytest.raises(ValueError, match=message):
+        detector(seeded(Scaled), reference="untrained").fit(X[:, :3], y)
+
+
+def test_parts_of_torch_begin_anew():
+    module = seeded(lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0))
+    before = weights_of(module)
+    renew(module, 1)
+    for weight, was in zip(module.parameters(), before, strict=True):
+        assert weight.ndim == 1 or not torch.equal(weight, was)
+    normed = seeded(lambda: nn.Sequential(mlp(), weight_norm(nn.Linear(3, 4))))
+    with pytest.raises(ValueError, match="remove parametrizations such as weight norms"):
+        renew(normed, 1)
+
+
 def test_new_weights():
     module = seeded(mlp)
     before = weights_of(module)
@@ -117,5 +136,7 @@ def test_new_weights():
         assert not torch.equal(new, was)
     again = untrained_reference(as_network(module), 1)
     assert torch.equal(next(again.module.parameters()), next(twin.module.parameters()))
-    with pytest.raises(ValueError, match="'', a Scaled, has no method reset_parameters"):
+    with pytest.raises(
+        ValueError, match="'', a Scaled, has no method reset_parameters that"
+    ):
         renew(seeded(Scaled), 0)

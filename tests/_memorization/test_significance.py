@@ -65,14 +65,30 @@ def test_pairs_tell_smaller_differences():
     assert p_value(0.1, 0.0, 1) == 0
 
 
-def test_layers_that_know_the_classes():
+@pytest.mark.parametrize("sizes", [(170,) * 10, (600, 15, 15), (600, 30), (500, 60)])
+def test_layers_that_know_the_classes(sizes):
     rng = np.random.default_rng(0)
-    same = np.concatenate([draw(rng, 3).mixed for _ in range(200)])
-    none = BatchAreas(same[:100], same[100:])
-    found = class_p_values(none, 0)
-    assert 0 <= np.mean(found < 0.05) < 0.12
-    assert class_p_values(draw(rng, 3), 0)[0] < 0.001
-    np.testing.assert_array_equal(found, class_p_values(none, 0))
+    n_draws = n_repeats(len(sizes)) + 1
+
+    def area(samples, size):
+        return rng.permutation(samples)[:size].mean()
+
+    def layers_without_classes():
+        values = rng.exponential(size=sum(sizes))  # of samples, whose mean is an area
+        classes = np.split(values, np.cumsum(sizes)[:-1])
+        heights = np.minimum(sizes, 50)
+        single = [
+            [area(c, m) for _ in range(n_draws)]
+            for c, m in zip(classes, heights, strict=True)
+        ]
+        mixed = [[area(values, m) for _ in range(n_draws)] for m in heights]
+        return np.array([single, mixed])[:, None]
+
+    drawn = np.concatenate([layers_without_classes() for _ in range(400)], axis=1)
+    found = class_p_values(BatchAreas(*drawn))
+    assert np.mean(found < 0.05) < 0.08
+    assert np.mean(found < 0.01) < 0.03
+    assert np.median(class_p_values(BatchAreas(drawn[0] - 1, drawn[1]))) < 0.01
 
 
 def test_layers_that_some_batches_do_not_reach():
@@ -81,7 +97,7 @@ def test_layers_that_some_batches_do_not_reach():
     areas.mixed[0, 0, 1] = np.nan
     found = intervals(areas, np.array([0.5]), 10, 1)
     assert np.isfinite(found).all()
-    assert np.isfinite(class_p_values(areas, 0)).all()
+    assert np.isfinite(class_p_values(areas)).all()
 
 
 @pytest.mark.parametrize(("n_classes", "expected"), [(2, 11), (10, 2), (24, 1), (500, 1)])

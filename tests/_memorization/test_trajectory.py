@@ -95,6 +95,7 @@ def test_a_module_whose_outputs_are_logits_by_another_name(digits):
     np.testing.assert_allclose(found, -np.log(shares[np.arange(300), given]), rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:The network fits")
 def test_the_detector_has_it_as_a_layer(digits):
     X, given, _ = digits
     found = MemorizationDetector(net(), random_state=0).fit(X, given)
