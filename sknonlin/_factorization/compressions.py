@@ -36,6 +36,10 @@ from sknonlin._matrices.products import (
 from sknonlin._matrices.row_sample import checked_scale, drawn_rows, group_size
 from sknonlin._running.memory import COPIES, affordable, in_parts, settle
 
+#: Units up to which what is left of rows is computed itself: a difference of squares has
+#: half the digits, and in narrow layers little is left.
+NARROW = 16
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -140,6 +144,17 @@ class Compression(ABC):
     @abstractmethod
     def stack_residuals(self, X, components):
         """Norms (b, m) of what each of the components (b, k, q) leaves of rows (m, q)."""
+
+
+def is_narrow(components):
+    """Whether components (b, k, q) are about as many as units, or units are few."""
+    return components.shape[2] <= max(NARROW, 2 * components.shape[1])
+
+
+def norms_left(X, Wt, components):
+    """Norms (b, m) of rows (m, q) without the components (b, k, q) by weights (b, k, m)."""
+    rows = X.expand(len(components), -1, -1)
+    return add_products(rows, Wt.mT, components, alpha=-1).norm(dim=2)
 
 
 def one_draw(random_state):
@@ -338,6 +353,8 @@ class NMFCompression(Compression):
         F = cross_products(X, components)
         G = gram(components)
         Wt = cone_weights(G, F)
+        if is_narrow(components):
+            return norms_left(X, Wt, components)
         left = X.square().sum(1) + (torch.bmm(G, Wt) - 2 * F).mul_(Wt).sum(1)
         return left.clamp_(min=0).sqrt_()
 
@@ -431,7 +448,10 @@ class PCACompression(Compression):
 
     def stack_residuals(self, X, components):
         """Norms (b, m) of what each of the components (b, k, q) leaves of rows (m, q)."""
-        left = X.square().sum(1) - cross_products(X, components).square_().sum(1)
+        F = cross_products(X, components)
+        if is_narrow(components):
+            return norms_left(X, F, components)
+        left = X.square().sum(1) - F.square_().sum(1)
         return left.clamp_(min=0).sqrt_()
 
     def approximate(self, X, components):

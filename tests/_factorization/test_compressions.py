@@ -112,3 +112,21 @@ def test_fewer_rows_are_drawn_where_the_memory_is_short():
     with limited(1e-6):
         assert rows_that_fit(4000, 256, **settings) == 16
         assert rows_that_fit(None, 256, **settings) == 16
+
+
+@pytest.mark.parametrize("name", ["nmf", "pca"])
+@pytest.mark.parametrize(("q", "k"), [(6, 4), (12, 8), (30, 16)])
+def test_what_is_left_in_narrow_layers(name, q, k):
+    rng = np.random.default_rng(0)
+    H = rng.random((3, k, q))
+    H = torch.tensor(
+        H if name == "nmf" else np.linalg.qr(H.swapaxes(1, 2))[0].swapaxes(1, 2)
+    )
+    H /= H.norm(dim=2, keepdim=True)
+    X = torch.tensor(rng.random((40, k)) @ H[0].numpy() + 1e-4 * rng.random((40, q)))
+    X /= X.norm(dim=1, keepdim=True)
+    compression = make_compression(name)
+    expected = compression.stack_residuals(X, H)
+    assert expected[0].median() < 5e-3  # of which a difference of squares has few digits
+    found = compression.stack_residuals(X.float(), H.float())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=2e-6)
