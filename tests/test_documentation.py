@@ -31,7 +31,7 @@ PAGES = {
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 TASKS = re.compile(r"```{toctree}\n.*?\n\n(.*?)```", re.DOTALL)
 WIDEST_CODE = 88
-MOST_WORDS = 8500  # of all pages of the guide; the aim is 7000
+MOST_WORDS = 7000  # of all pages of the guide
 
 
 @pytest.mark.slow
@@ -81,7 +81,9 @@ def test_the_guide_is_short():
     assert sum(len(text.split()) for text in texts) <= MOST_WORDS
 
 
-@pytest.mark.parametrize("page", ["index", "install", *guide_pages()])
+@pytest.mark.parametrize(
+    "page", ["index", "install", "algorithm", "certified_ranks", *guide_pages()]
+)
 def test_code_fits_into_a_column(page):
     text = (ROOT / "doc" / f"{page}.md").read_text()
     for code in re.findall(r"```.*?```", text, re.DOTALL):
