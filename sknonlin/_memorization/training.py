@@ -311,7 +311,7 @@ def warn_of_misfit(accuracy, by_class, n_classes):
     if accuracy < ENOUGH_FIT or uneven:
         fit = by_class if uneven else accuracy
         over = " (the mean over the classes)" if uneven else ""
-        chance = accuracy <= 1.5 / n_classes
+        chance = accuracy <= 1.2 / n_classes
         remedy = NO_FIT if chance else "Train it longer before you compare the score."
         warn_user(
             f"The network fits {fit:.2f} of its training labels{over}, and "
