@@ -122,8 +122,8 @@ def test_rounding_of_the_input_changes_next_to_nothing(digits, given):
         .score_samples(X * scale, given)
         for seed, scale in ((0, 1), (0, np.float32(1 + 1e-6)), (1, 1))
     )
-    np.testing.assert_allclose(second, first, atol=0.05)
-    assert np.abs(other - first).max() > 0.05  # folds and forests are drawn by the seed
+    np.testing.assert_allclose(second, first, atol=0.1)
+    assert np.abs(other - first).max() > 0.1  # folds and forests are drawn by the seed
 
 
 class Wide(nn.Module):
