@@ -131,8 +131,8 @@ class Capture:
         unknown = [name for name in chosen if name not in tape.layers]
         if unknown:
             raise ValueError(
-                f"layers={unknown} are not in the network. It has the activations {calls}, "
-                f"and the modules {[name for name in modules if name]}."
+                f"layers={unknown} are not in the network. It has the ReLU calls {calls} "
+                f"(or other activations), and the modules {[n for n in modules if n]}."
             )
         if not calls and not chosen:
             raise ValueError(no_calls_message(modules, self.layers))
