@@ -21,8 +21,22 @@ BAD_VALUES = [
     (lambda X: X[0], "Expected 2D array"),
 ]
 
+#: Files of tests that train many networks, start processes or a browser, or compile.
+SLOW = {
+    *("test_common.py", "test_comparison.py", "test_compiled.py", "test_detector.py"),
+    *("test_given_network.py", "test_memory.py", "test_page.py", "test_parallel.py"),
+    *("test_reference.py", "test_sample_scores.py", "test_training.py", "test_users.py"),
+}
+
 # At the tests' sizes a second thread gains nothing, and costs much where cores are busy.
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of slow files."""
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import pathlib
+import tomllib
 
 import pytest
 
@@ -59,6 +60,13 @@ def test_a_package_imports_those_below_alone(package):
     for module, found in own.items():
         others = {name.split("/")[0] for name in found} - {package}
         assert others <= set(MAY_IMPORT[package]), f"{module} imports {others}"
+
+
+def test_every_package_is_installed():
+    settings = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())
+    folders = {path.parent.relative_to(ROOT.parent) for path in ROOT.rglob("*.py")}
+    expected = sorted(".".join(folder.parts) for folder in folders)
+    assert sorted(settings["tool"]["setuptools"]["packages"]) == expected
 
 
 def test_no_file_imports_one_that_imports_it():
