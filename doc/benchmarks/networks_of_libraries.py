@@ -66,6 +66,7 @@ LARGE = (
     "_small",
 )
 CHANNELS_LAST = ("swin", "convnext", "maxvit", "mixer", "poolformerv2")
+CHANNELS_SECOND = ("convnext_atto", "USleep")  # of any number of axes
 
 
 class Counter(TorchFunctionMode):
@@ -382,6 +383,7 @@ def misplaced(name, module, samples, layers):
         for layer, layout in layouts.items():
             n_axes = len(layout.shape)
             last = n_axes != 4 or any(part in name for part in CHANNELS_LAST)
+            last &= name not in CHANNELS_SECOND
             if n_axes > 1 and layout.n_units != layout.shape[-1 if last else 1]:
                 wrong.append(layer)
     return wrong

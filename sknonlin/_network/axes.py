@@ -248,15 +248,19 @@ def convolution(call, result):
 
 
 def normalized(place):
-    """Give the rule of norms: all as it was; where no units are known, they are there."""
+    """Give the rule of norms: all as it was, but for the axis that has the units.
+
+    Units that are known elsewhere stay. On the axis itself, all are units, as the heads of
+    an attention are that are channels again.
+    """
 
     def rule(call, result):
         tensor = call.args[0]
         if tensor.shape != result.shape:  # the statistics
             return positions(result.shape)
         axes = list(call.axes(tensor))
-        if not any(has(UNIT, axis) for axis in axes):
-            where = place(call, result)
+        where = place(call, result)
+        if has(UNIT, axes[where]) or not any(has(UNIT, axis) for axis in axes):
             axes[where] = of_units(axes[where])
         return tuple(axes)
 

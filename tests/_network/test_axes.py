@@ -384,3 +384,28 @@ def test_a_pass_of_two_samples_with_two_steps(n_steps_first, n):
     np.testing.assert_allclose(
         found.transform(X[:n]), found.transform(X)[:n], rtol=1e-5, atol=1e-5
     )
+
+
+class MapAttention(nn.Module):
+    """Attention between the positions of a map, with two heads, as in BoTNet."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.qkv, self.norm, self.relu = nn.Conv2d(3, 24, 1), norm, nn.ReLU()
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        n, _, height, width = x.shape
+        q, k, v = self.qkv(x).reshape(3 * n, 2, 4, height * width).flatten(0, 1).chunk(3)
+        attended = (q.mT @ k).softmax(-1) @ v.mT
+        x = attended.mT.reshape(n, 8, height, width)
+        return self.out(self.relu(self.norm(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(8), nn.GroupNorm(2, 8)], ids=str)
+def test_heads_that_a_norm_makes_channels_again(norm):
+    X = seeded(torch.randn, 6, 3, 4, 5)
+    with captured(seeded(lambda: MapAttention(norm)).eval(), X) as capture:
+        _, layouts = capture.record(X, len(X))
+    (layout,) = layouts.values()
+    assert layout.n_units == 8
