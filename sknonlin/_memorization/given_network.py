@@ -121,13 +121,15 @@ def transformed(estimator, X, y, params):
         )
     steps = []
     for name, step, frozen in given:
-        passes = step is None or isinstance(step, str)  # as "passthrough"
-        if passes or frozen or (trained and is_fitted(step)):
-            X = X if passes else step.transform(X)
+        own = step
+        if step is None or isinstance(step, str):  # as "passthrough"
+            pass
+        elif frozen or (trained and is_fitted(step)):
+            X = step.transform(X)
         else:
-            step = clone(step)  # noqa: PLW2901
-            X = step.fit_transform(X, y)
-        steps.append((name, step))
+            own = clone(step)
+            X = own.fit_transform(X, y)
+        steps.append((name, own))
     return distinct(steps), X
 
 

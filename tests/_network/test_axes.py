@@ -149,7 +149,7 @@ class Between(nn.Module):
         return self.before(x).relu().flatten(1)[:, :2]
 
 
-def check(module, X, expected, name="relu"):
+def assert_matrix(module, X, expected, name="relu"):
     """The layer's rows are those expected, up to the order of the units."""
     n = len(X)
     with captured(module, X) as capture:
@@ -172,7 +172,7 @@ def test_maps_of_any_axes(operation, n_axes, sizes):
     X = seeded(torch.randn, n, 3, steps, *[2, 3][: n_axes - 1])
     with torch.no_grad():
         expected = matrix(module.before(X).relu())
-    check(module, X, expected)
+    assert_matrix(module, X, expected)
 
 
 def cases(operations, n_axes):
@@ -189,7 +189,7 @@ def test_maps_of_some_axes(operation, n_axes, sizes):
     X = seeded(torch.randn, n, 3, *[steps, 4, 2][:n_axes])
     with torch.no_grad():
         expected = matrix(module.before(X).relu())
-    check(module, X, expected)
+    assert_matrix(module, X, expected)
 
 
 # Operations on sequences (n, t, d), and what makes samples and positions by units of it
@@ -281,7 +281,7 @@ def test_sequences(name, sizes):
         A = module.before(X).relu()
     if name == "steps_and_samples_joined":
         A = A.unflatten(0, (t, n)).transpose(0, 1).flatten(0, 1)
-    check(module, X, expected(A))
+    assert_matrix(module, X, expected(A))
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
@@ -303,7 +303,7 @@ def test_recurrent_networks(kind, batch_first, bidirectional):
     module, X = seeded(Recurrent).eval(), seeded(torch.randn, 5, 5, 3)
     with torch.no_grad():
         A = module.before(X).relu()
-    check(module, X, rows(A) if batch_first else by_step(A))
+    assert_matrix(module, X, rows(A) if batch_first else by_step(A))
 
 
 def test_repeated_units_count_once_or_twice_alike():
