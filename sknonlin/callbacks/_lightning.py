@@ -1,11 +1,9 @@
 """Watch and stop a training of PyTorch Lightning."""
 
-import math
 from typing import Any
 
-from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.stopping import Stopper
-from sknonlin.callbacks._training_data import monitor_of
+from sknonlin.callbacks._training_data import columns_of, measured, monitor_of
 
 try:
     from lightning.pytorch.callbacks import Callback
@@ -76,25 +74,18 @@ class LightningNonlinearity(Callback):
         self.monitor_ = monitor_of(
             type(self).__name__, self.X, self.y, trainer.train_dataloader, self.settings
         )
-        self._measure(pl_module)
+        measured(self.monitor_, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
         self.first_ = trainer.current_epoch
         self._stopper = Stopper(self.load_best and self.stop)
 
-    def _measure(self, module):
-        try:
-            return self.monitor_.update(module)
-        except NotFiniteError:
-            return math.nan
-
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure, log, and stop if memorization is seen."""
-        score = self._measure(pl_module)
-        layers = self.monitor_.layer_scores_[-1] if self.monitor_.layer_scores_ else {}
-        columns = {f"{self.name}_{layer}": value for layer, value in layers.items()}
-        pl_module.log_dict({self.name: score} | columns, on_epoch=True, on_step=False)
+        score = measured(self.monitor_, pl_module)
+        columns = columns_of(self.name, score, self.monitor_)
+        pl_module.log_dict(columns, on_epoch=True, on_step=False)
         if self._stopper.update(score, self.monitor_, {"module": pl_module}) and self.stop:
             trainer.should_stop = True
 

@@ -1,11 +1,9 @@
 """Watch and stop a training of Hugging Face's Trainer."""
 
-import math
 from typing import Any
 
-from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.stopping import Stopper
-from sknonlin.callbacks._training_data import monitor_of
+from sknonlin.callbacks._training_data import columns_of, measured, monitor_of
 
 try:
     from transformers import TrainerCallback
@@ -93,21 +91,14 @@ class TrainerNonlinearity(TrainerCallback):
             type(self).__name__, self.X, self.y, loader, self.settings
         )
         self._stopper = Stopper(self.load_best and self.stop)
-        self._measure(kwargs["model"])
-
-    def _measure(self, model):
-        try:
-            return self.monitor_.update(model)
-        except NotFiniteError:
-            return math.nan
+        measured(self.monitor_, kwargs["model"])
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """Measure, log, and stop if memorization is seen."""
         model = kwargs["model"]
-        score = self._measure(model)
-        layers = self.monitor_.layer_scores_[-1] if self.monitor_.layer_scores_ else {}
-        columns = {f"{self.name}_{layer}": value for layer, value in layers.items()}
-        self._write({self.name: score} | columns, state)
+        score = measured(self.monitor_, model)
+        columns = columns_of(self.name, score, self.monitor_)
+        self._write(columns, state)
         if self._stopper.update(score, self.monitor_, {"model": model}) and self.stop:
             control.should_training_stop = True
         return control

@@ -1,5 +1,6 @@
-"""Samples of the training data of a loader of torch, and their labels."""
+"""What callbacks of other libraries share: samples of a loader, and columns to log."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.monitor import (
     NonlinearityMonitor,
     choose,
@@ -44,6 +46,20 @@ def monitor_of(owner: str, X: Any, y: Any, loader: Any, settings: dict):
         return NonlinearityMonitor(X, y, **settings)
     X, y = chosen_samples(owner, loader, settings)
     return NonlinearityMonitor(X, y, **settings)
+
+
+def measured(monitor, module):
+    """Measure a module; NaN where its answers are not finite."""
+    try:
+        return monitor.update(module)
+    except NotFiniteError:
+        return math.nan
+
+
+def columns_of(name, score, monitor):
+    """Columns to log of an epoch: the score, and those of the layers where they are new."""
+    layers = monitor.layer_scores_[-1] if monitor.layer_scores_ else {}
+    return {name: score} | {f"{name}_{layer}": value for layer, value in layers.items()}
 
 
 def chosen_samples(owner, loader, settings):
