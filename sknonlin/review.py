@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -21,7 +22,7 @@ from sknonlin._review import exports
 from sknonlin._review.contents import View, contents_of
 from sknonlin._review.labels import LabelTexts, plain, replaced
 from sknonlin._review.page import page_of
-from sknonlin._review.report import check_pairs, check_report, review_of
+from sknonlin._review.report import check_pairs, check_report, places_of, review_of
 from sknonlin._review.samples import KINDS
 from sknonlin._running.validation import validated, warn_user
 
@@ -41,16 +42,17 @@ SHARE = Interval(Real, 0, 1, closed="both")
 VIEW = {
     "path": [str, os.PathLike],
     "kind": [StrOptions({"auto", *KINDS})],
-    "class_names": ["array-like", Mapping, None],
     "feature_names": ["array-like", None],
+    "n_features": [COUNT],
     "image_shape": [tuple, list, None],
+    "thumbnail_size": [COUNT],
     "sampling_rate": [Interval(Real, 0, None, closed="neither"), None],
     "decode": [callable, None],
     "max_rows": [COUNT, None],
 }
 
 
-@validated({**VIEW, "n_features": [COUNT], "thumbnail_size": [COUNT], "title": [str]})
+@validated({**VIEW, "class_names": ["array-like", Mapping, None], "title": [str]})
 def write_review(
     report: "pd.DataFrame",
     path: str | os.PathLike,
@@ -188,9 +190,10 @@ def apply_review(y: ArrayLike, decisions: Any, *, allow_new: bool = False) -> An
 
     Returns
     -------
-    y : Series, Categorical, tensor or ndarray of shape (n_samples,)
-        A copy with the new labels, in the container and dtype of y; a list becomes an
-        array.
+    y : Series, DataFrame, Categorical, tensor or ndarray of shape (n_samples,)
+        A copy with the new labels. A Series, a frame of one column, a Categorical and a
+        tensor stay what they are, with index, name and dtype. All else, such as a list,
+        becomes an array.
 
     Raises
     ------
@@ -245,13 +248,14 @@ def corrected_labels(
     min_certainty : float, default=0
         Only by suggestions that are at least as sure, in [0, 1].
     y : array-like, Series or tensor of shape (n_samples,), default=None
-        The labels given. They are needed where the report has only some of the samples;
-        the result is of their kind.
+        The labels given. They are needed where the report has only some of the samples.
+        A Series that has the row labels of the report may be in another order.
 
     Returns
     -------
-    y : Series, Categorical, tensor or ndarray of shape (n_samples,)
-        The labels in the order of the data, not of the report.
+    y : Series, DataFrame, Categorical, tensor or ndarray of shape (n_samples,)
+        The labels in the order of the data, not of the report: a copy of y of the same
+        kind, as :func:`apply_review` returns it, and an array where y is None.
 
     Raises
     ------
@@ -283,7 +287,8 @@ def corrected_labels(
                 f"report has {len(report)} samples, but not all up to index "
                 f"{report['index'].max()}. Give the whole report, or the labels as y=."
             )
-        y = report["given"].to_numpy()
+        y = np.array(report["given"].tolist())
+    report = report.assign(index=places_of(report, y))
     positions = report["index"].tolist()
     check_pairs(plain(y), positions, plain(report["given"]) if len(report) else [])
     chosen = report["probability"] > threshold
@@ -295,7 +300,7 @@ def corrected_labels(
     return replaced(y, chosen["index"].tolist(), chosen["suggested"].tolist())
 
 
-@validated({**VIEW, "n_features": [COUNT], "thumbnail_size": [COUNT]})
+@validated(VIEW)
 def to_label_studio(
     report: "pd.DataFrame",
     path: str | os.PathLike,
@@ -316,6 +321,9 @@ def to_label_studio(
     ``image``, ``audio``, ``text`` or ``table``. Its prediction is of a control ``label``
     on an object ``sample``. A CSV export from Label Studio goes into :func:`apply_review`.
 
+    :func:`write_review` describes the parameters from ``kind`` on: both functions show
+    samples alike.
+
     Parameters
     ----------
     report : pandas.DataFrame
@@ -323,8 +331,8 @@ def to_label_studio(
     path : str or path
         File to write, such as ``"tasks.json"``.
     X : array, tensor, frame, list or Dataset of n_samples, default=None
-        What is labelled, as in :func:`write_review`. Names and addresses of image or audio
-        files are handed on as they are.
+        What is labelled. Names and addresses of image or audio files are handed on as
+        they are.
     kind : {"auto", "image", "table", "text", "audio"}, default="auto"
         What X is.
     max_rows : int, default=2000

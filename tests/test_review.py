@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import types
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from sknonlin import MemorizationDetector
+from sknonlin._memorization.label_report import report_frame
 from sknonlin.review import apply_review, corrected_labels, write_review
 from tests._review.conftest import given_labels, make_report
 
@@ -237,3 +239,95 @@ def test_reports_that_are_not_enough():
         corrected_labels(report, 2.0)
     with pytest.raises(ValueError, match="Give the labels that were in label_report"):
         corrected_labels(report, y=["other"] * 8)
+
+
+# Both -----------------------------------------------------------------------------------
+
+KEPT = {
+    "array": (np.asarray, np.ndarray),
+    "objects": (lambda y: np.array(y, dtype=object), np.ndarray),
+    "list": (list, np.ndarray),
+    "tuple": (tuple, np.ndarray),
+    "polars": (pl.Series, np.ndarray),
+    "series": (lambda y: pd.Series(y, index=range(9, 9 + len(y)), name="y"), pd.Series),
+    "category": (lambda y: pd.Series(y, dtype="category"), pd.Series),
+    "frame": (lambda y: pd.DataFrame({"y": y}), pd.DataFrame),
+    "categorical": (pd.Categorical, pd.Categorical),
+}
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y")
+@pytest.mark.parametrize("kind", KEPT)
+def test_both_ways_return_labels_of_the_same_kind(kind):
+    make, returned = KEPT[kind]
+    report = make_report(["cat", "dog"], 12)
+    n_wrong = int((report["probability"] > 0.5).sum())
+    y = make(given_labels(report).tolist())
+    reviewed = apply_review(y, decisions_of(report, n_wrong))
+    corrected = corrected_labels(report, y=y)
+    assert type(reviewed) is type(corrected) is returned
+    expected = expected_of(report, n_wrong).tolist()
+    for found in (reviewed, corrected):
+        assert np.ravel(found).tolist() == expected
+        if hasattr(y, "iloc"):
+            assert found.index.equals(y.index)
+        if kind not in ("list", "tuple", "polars", "frame"):
+            assert found.dtype == y.dtype
+    assert np.ravel(y).tolist() == given_labels(report).tolist()
+
+
+def test_without_labels_an_array_is_returned():
+    for labels, dtype in (
+        (["cat", "dog"], "U3"),
+        ([3, 7], np.int64),
+        ([True, False], bool),
+    ):
+        found = corrected_labels(make_report(labels, 8).infer_objects())
+        assert type(found) is np.ndarray
+        assert found.dtype == dtype
+    assert corrected_labels(make_report(n_samples=8).head(0)).tolist() == []
+
+
+INDEXES = {
+    "none": pd.RangeIndex(8),
+    "numbers": pd.Index(range(30, 38)),
+    "named index": pd.Index([f"row {i}" for i in range(8)], name="index"),
+    "named given": pd.Index([f"row {i}" for i in range(8)], name="given"),
+    "named": pd.Index([f"row {i}" for i in range(8)], name="tree"),
+    "numerals": pd.Index([f"0{i}" for i in range(8)]),
+    "dates": pd.date_range("2020-02-27", periods=8, name="day"),
+    "levels": pd.MultiIndex.from_product([["a", "b"], range(4)], names=["site", "index"]),
+    "unnamed levels": pd.MultiIndex.from_product([["a", "b"], list("wxyz")]),
+}
+
+
+@pytest.mark.parametrize("rows", INDEXES)
+def test_reports_through_files_keep_their_places(tmp_path, rows):
+    index = INDEXES[rows]
+    y = np.array(["cat", "dog"] * 4)
+    frame = pd.DataFrame({"size": range(8)}, index=index)
+    scores = types.SimpleNamespace(
+        score=np.linspace(-1, 1, 8),
+        suggested=1 - np.arange(8) % 2,
+        evidence=np.ones((8, 1)),
+        certainty=np.ones(8),
+    )
+    classes = np.array(["cat", "dog"])
+    report = report_frame(pd, frame, y, classes, scores, ["input"], 0.0)
+    report.to_csv(tmp_path / "report.csv")
+    again = pd.read_csv(tmp_path / "report.csv")
+    assert again["index"].tolist() == report["index"].tolist() == list(range(7, -1, -1))
+    expected = np.where(scores.score > 0, classes[scores.suggested], y).tolist()
+    series = pd.Series(y, index=index)
+    for found in (report, again):
+        assert corrected_labels(found).tolist() == expected
+        assert corrected_labels(found, y=series).tolist() == expected
+        write_review(found, tmp_path / "page.html", frame)
+    backwards = series[::-1]
+    if rows not in ("none", "numbers"):  # numbers may be the places or labels
+        found = corrected_labels(report, y=backwards)
+        assert found[::-1].tolist() == expected
+        decisions = decisions_of(report, 4).assign(row=[str(i) for i in report.index[:4]])
+        decisions.to_csv(tmp_path / "decisions.csv", index=False)
+        found = apply_review(backwards, tmp_path / "decisions.csv")
+        assert found[::-1].tolist() == expected

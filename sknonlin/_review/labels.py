@@ -169,8 +169,8 @@ def replaced(y, positions, labels):
 
     Returns
     -------
-    y : Series, Categorical, tensor or ndarray of shape (n_samples,)
-        A list becomes an array; texts have room for the longest.
+    y : Series, DataFrame, Categorical, tensor or ndarray of shape (n_samples,)
+        Of the kind of y; all else becomes an array. Texts have room for the longest.
 
     Raises
     ------

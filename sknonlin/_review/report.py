@@ -62,6 +62,11 @@ def labels_of(report):
     return LabelTexts(given + suggested), given, suggested
 
 
+def has_row_labels(report):
+    """Whether the rows of a report have labels that are no numbers."""
+    return report.index.dtype.kind not in "iu" or report.index.nlevels > 1
+
+
 def row_labels(report, X):
     """Labels of the rows of a report, where they tell more than their places do.
 
@@ -80,7 +85,7 @@ def row_labels(report, X):
     ValueError
         If the samples are labelled otherwise than the report.
     """
-    own = report.index.dtype.kind not in "iu" or report.index.nlevels > 1
+    own = has_row_labels(report)
     if not hasattr(X, "iloc"):
         return [str(label) for label in report.index] if own else None
     places = report["index"].to_numpy()
@@ -93,6 +98,26 @@ def row_labels(report, X):
             "that were in label_report, in the same order."
         )
     return labels
+
+
+def places_of(report, y):
+    """Find the places of a report's samples among labels.
+
+    Parameters
+    ----------
+    report : pandas.DataFrame
+    y : object
+        The labels. A pandas Series or frame may have the row labels of the report.
+
+    Returns
+    -------
+    places : list of int
+        By these row labels, where y has all of them, and else as the report has them.
+    """
+    places = report["index"].tolist()
+    named = hasattr(y, "iloc") and has_row_labels(report) and y.index.is_unique
+    found = y.index.get_indexer(report.index) if named else np.array([-1])
+    return places if (found < 0).any() else found.tolist()
 
 
 def check_pairs(labels, positions, given):
