@@ -48,6 +48,7 @@ from sknonlin._running.validation import (
     check_real,
     positions,
     undone_on_error,
+    warn_user,
     without_mask,
 )
 from sknonlin.curves import area_under_curve, area_weights
@@ -112,6 +113,17 @@ def validate_shape(estimator, X, *, reset):
             f"{estimator.n_features_in_} features as input."
         )
     return X
+
+
+def warn_of_exact(ranks, errors):
+    """Warn of ranks that fit any matrix, or that of a class, exactly."""
+    exact = ranks[(np.atleast_2d(errors) == 0).any(0) & (ranks > 1)].tolist()
+    if exact:
+        warn_user(
+            f"The ranks {exact} fit X, or a class of it, exactly: it has no more samples "
+            "or features than that, or a rank no higher. Errors of 0 lower the score and "
+            f"tell no layers apart. Pass ranks below {exact[0]}."
+        )
 
 
 def encode_classes(estimator, X, y, classes=None):
@@ -333,6 +345,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         self.errors_, self.components_ = errors, components
         self.n_iter_ = max(1, int(n_iter.max()))
         self.nonlinearity_ = area_under_curve(ranks, self.errors_)
+        if not auto:
+            warn_of_exact(self.ranks_, self.errors_)
         return self
 
     def _learner(self, X, ranks):

@@ -376,6 +376,46 @@ def test_a_collate_function_that_only_training_has(digits):
     assert len(fit(make_net(scoring(), **collate), Ragged(), None).history) == 3
 
 
+class MeanOfTokens(nn.Module):
+    """A network of sequences of any length."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(100, 16, padding_idx=0)
+        self.head = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10))
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens).sum(1))
+
+
+class Sentences(Dataset):
+    """Sequences of token ids, each of a length of its own."""
+
+    def __len__(self):
+        return 120
+
+    def __getitem__(self, i):
+        return 1 + torch.arange(3 + i % 40) % 99, i % 10
+
+
+def padded_in_the_batch(samples):
+    tokens, y = zip(*samples, strict=True)
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True), torch.tensor(y)
+
+
+def test_batches_that_are_padded_each_to_its_own_length():
+    collate = {
+        f"iterator_{kind}__collate_fn": padded_in_the_batch for kind in ("train", "valid")
+    }
+    net = make_net(scoring(), module=MeanOfTokens, batch_size=16, **collate)
+    history = fit(net, Sentences(), None).history
+    assert all(0 <= score <= 1 for score in history[:, "nmf_auc"])
+    dataset = Sentences()
+    X, y = padded_in_the_batch([dataset[i] for i in range(len(dataset))])
+    alone = NonlinearityMonitor(X, y, batch_size=100, ranks=(2, 4))
+    assert alone.update(net) == pytest.approx(history[-1, "nmf_auc"])
+
+
 def padded(samples):
     X = nn.utils.rnn.pad_sequence([x for x, _ in samples], batch_first=True)
     X = nn.functional.pad(X, (0, 64 - X.shape[1]))

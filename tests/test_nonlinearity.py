@@ -1,6 +1,7 @@
 """ActivationNonlinearity: its fits, arrays in and out, and what it refuses."""
 
 import pickle
+import warnings
 
 import joblib
 import numpy as np
@@ -236,6 +237,19 @@ def test_other_widths_are_refused(activations):
 def test_classes_are_checked(activations, y, message):
     with pytest.raises(ValueError, match=message):
         ActivationNonlinearity(RANKS, by_class=True).fit(activations, y)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_ranks_that_fit_exactly_are_told(by_class):
+    X, y = np.random.default_rng(0).random((40, 12)), np.repeat([0, 1], [35, 5])
+    first = 5 if by_class else 12
+    scorer = ActivationNonlinearity(ranks=[1, 2, first, 20], by_class=by_class)
+    with pytest.warns(UserWarning, match=rf"ranks \[{first}, 20\].*below {first}"):
+        scorer.fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ActivationNonlinearity(ranks=[1, 2, 4], by_class=by_class).fit(X, y)
+        ActivationNonlinearity(by_class=by_class).fit(X, y)
 
 
 def test_unknown_classes_and_ranks_list_the_known(labelled):

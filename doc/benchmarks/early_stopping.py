@@ -38,7 +38,7 @@ import early_stopping_runs as runs
 import numpy as np
 import torch
 from early_stopping_runs import SPLITS, listed
-from tables import table, versions
+from tables import table, versions, with_answer
 
 from sknonlin._memorization.monitor import (
     choose,
@@ -362,7 +362,8 @@ def main():
         "![Score and test accuracy of the worst ten trainings](early_stopping.png)\n\n"
         f"{versions(*PACKAGES)}. What a measurement costs: `early_stopping_cost.md`.\n"
     )
-    (HERE / "early_stopping.md").write_text(text)
+    path = HERE / "early_stopping.md"
+    path.write_text(with_answer(text, path))
     draw(everything, HERE / "early_stopping.png")
 
 

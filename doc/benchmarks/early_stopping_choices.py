@@ -14,7 +14,7 @@ import early_stopping_runs as runs
 import numpy as np
 import torch
 from early_stopping import PATIENCES, stopped
-from tables import table, versions
+from tables import table, versions, with_answer
 
 from sknonlin._memorization.monitor import choose, halves_shape, n_answers, n_chosen
 from sknonlin._memorization.true_labels import read_labels
@@ -77,7 +77,7 @@ def main():
             ]
         rows.append([name, *cells])
     head = [f"{part} ({p})" for p in PATIENCES for part in ("mean", "worst", "clean")]
-    (HERE / "early_stopping_choices.md").write_text(
+    text = (
         "# What the score of a training was chosen by\n\n"
         "Written by `early_stopping_choices.py`. Points of test accuracy of the epoch "
         "kept, less those of the best epoch: mean and worst, and the mean of those with "
@@ -85,6 +85,8 @@ def main():
         "EarlyStopping."
         f"\n\n{table(['reading (patience)', *head], rows)}\n{versions(*PACKAGES)}.\n"
     )
+    path = HERE / "early_stopping_choices.md"
+    path.write_text(with_answer(text, path))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from networks import Setting, fashion_and_labels, give_labels, make_network
 from skorch import NeuralNetClassifier
-from tables import table, versions
+from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin.callbacks import NonlinearityScoring
@@ -91,7 +91,8 @@ def main():
         + table([*head, "once, s"], rows)
         + f"\n{versions(*PACKAGES)}; one core of a shared virtual machine.\n"
     )
-    (HERE / "early_stopping_cost.md").write_text(text)
+    path = HERE / "early_stopping_cost.md"
+    path.write_text(with_answer(text, path))
 
 
 if __name__ == "__main__":

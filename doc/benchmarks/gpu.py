@@ -36,7 +36,7 @@ from sklearn.decomposition import NMF
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
-from tables import table
+from tables import table, with_answer
 from torch import nn
 from torch.autograd import DeviceType
 from torch.nn import functional
@@ -723,7 +723,7 @@ def main():
         spent = time.perf_counter() - begin
         page += f"\n\n## {part.title}\n\n{text.strip()}\n\nThis part took {spent:.0f} s."
         if arguments.write:
-            arguments.write.write_text(page + "\n")
+            arguments.write.write_text(with_answer(page + "\n", arguments.write))
         print(f"\n{text}\n{part.title}: {spent:.0f} s", flush=True)
     print(f"\n{page}\n\nAll parts: {time.perf_counter() - start:.0f} s", flush=True)
 

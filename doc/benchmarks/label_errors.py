@@ -37,7 +37,7 @@ from cleanlab.rank import get_label_quality_scores
 from joblib import Parallel, delayed
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
-from tables import machine
+from tables import machine, with_answer
 from torch import nn
 
 import sknonlin
@@ -293,7 +293,8 @@ def main():
             lines += report(data, architecture, *own)
             print("\n".join(lines), flush=True)
             if arguments.write:
-                arguments.write.write_text("\n".join(lines).rstrip() + "\n")
+                text = "\n".join(lines).rstrip() + "\n"
+                arguments.write.write_text(with_answer(text, arguments.write))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 from skorch import NeuralNetClassifier
-from tables import table, versions
+from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin import MemorizationDetector
@@ -483,7 +483,7 @@ def main():
             print(f"{case.stem}: {area:.3f}, {seconds:.0f} s", flush=True)
     text = report(results)
     print(text)
-    arguments.write.write_text(text)
+    arguments.write.write_text(with_answer(text, arguments.write))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import networks
 import numpy as np
 import torch
+from tables import with_answer
 from torch import nn
 
 import sknonlin
@@ -158,7 +159,8 @@ def main():
     if arguments.write:
         path = arguments.write / "label_errors_scale.md"
         kept = path.read_text().partition("<!-- by hand -->")[2] if path.exists() else ""
-        path.write_text("\n".join(lines) + "<!-- by hand -->" + kept)
+        text = "\n".join(lines) + "<!-- by hand -->" + kept
+        path.write_text(with_answer(text, path))
         picture = arguments.write / "fashion_mnist_labels.png"
         print(draw(X, y, scores, dataset.target_names, picture))
 

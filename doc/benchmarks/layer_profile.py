@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
+from tables import with_answer
 from torch import nn
 
 from sknonlin import layer_profile, nmf_path
@@ -199,7 +200,7 @@ def write(results, path):
         f"{os.cpu_count()} cores, {platform.machine()}.",
         "",
     ]
-    path.write_text("\n".join(lines))
+    path.write_text(with_answer("\n".join(lines), path))
 
 
 if __name__ == "__main__":

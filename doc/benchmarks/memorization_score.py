@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import weightwatcher
 from scipy.stats import spearmanr
-from tables import table, versions
+from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin import layer_profile
@@ -197,7 +197,7 @@ def gap_table(clean):
 
 def write(noise, clean, path):
     """Write the tables, with what they were made with."""
-    path.write_text(
+    text = (
         "# Readings of a layer profile as measures of memorization\n\n"
         "Written by `doc/benchmarks/memorization_score.py`. Four ReLU layers, batches of "
         "50 of one class (one for each class), ranks 1 to 32; mixed batches: ten of 50. "
@@ -219,6 +219,7 @@ def write(noise, clean, path):
         f"{versions(*PACKAGES)}; {platform.machine()}, one "
         "thread.\n"
     )
+    path.write_text(with_answer(text, path))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 from skorch import NeuralNetClassifier
-from tables import table, versions
+from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin import MemorizationDetector
@@ -566,7 +566,8 @@ def main():
             print(f"{results[-1].samples.name}: {seconds:.0f} s", flush=True)
     text = report(results, arguments.networks)
     print(text)
-    (arguments.write / "memorization_truth.md").write_text(text)
+    path = arguments.write / "memorization_truth.md"
+    path.write_text(with_answer(text, path))
 
 
 if __name__ == "__main__":

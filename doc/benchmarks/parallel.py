@@ -26,7 +26,7 @@ from label_errors_scale import trained
 from scale_cases import matrix
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
-from tables import table, versions
+from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile
@@ -252,7 +252,8 @@ def main():
     )
     print(text)
     if arguments.write:
-        (arguments.write / "parallel.md").write_text(text)
+        path = arguments.write / "parallel.md"
+        path.write_text(with_answer(text, path))
 
 
 if __name__ == "__main__":

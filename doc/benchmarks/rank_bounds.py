@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
-from tables import machine, table, versions
+from tables import machine, table, versions, with_answer
 from torch import nn
 
 from sknonlin import rank_bounds
@@ -150,8 +150,7 @@ def layers_table():
 def write(path):
     """Write the three tables."""
     exact, crossed, above = random_counts()
-    path.write_text(
-        f"""# Bounds of the non-negative rank
+    text = f"""# Bounds of the non-negative rank
 
 Made by `rank_bounds.py` with {versions("sknonlin", "torch", "scipy", "numpy")} on
 {machine()}, one of them used.
@@ -171,9 +170,8 @@ An MLP with two hidden layers of 128 ReLUs fits 1,000 digits, a share p of whose
 redrawn. Batches of {N_SAMPLES} samples given one label, {N_BATCHES} labels,
 {len(SEEDS)} seeds.
 
-{layers_table()}""",
-        encoding="utf-8",
-    )
+{layers_table()}"""
+    path.write_text(with_answer(text, path), encoding="utf-8")
 
 
 if __name__ == "__main__":

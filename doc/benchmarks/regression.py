@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
-from tables import table, versions
+from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector, layer_profile, nmf_path
@@ -146,7 +146,8 @@ def write(found):
         f"script measures again, and fails where a ratio is {LIMIT} times the one written "
         f"here, or more.\n\n{measured_with()}.\n"
     )
-    (HERE / "regression.md").write_text(text)
+    path = HERE / "regression.md"
+    path.write_text(with_answer(text, path))
     print(text)
 
 

@@ -27,7 +27,7 @@ from unittest import mock
 import numpy as np
 import torch
 from layer_profile import make_cnn
-from tables import table, versions
+from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin import layer_profile
@@ -203,7 +203,7 @@ def write(found, n_rounds):
     """Write the table, and what is decided by it."""
     n_worth = sum(saved_share(seconds) >= WORTH for seconds, _ in found.values())
     decided = "so it is kept" if n_worth >= ENOUGH else "so it is not worth keeping"
-    (HERE / "replays.md").write_text(
+    text = (
         "# Resuming on tape, or running again\n\nWritten by "
         "`python doc/benchmarks/replays.py`: `layer_profile` with its default ranks, on "
         f"one thread, medians of {n_rounds} rounds. *Saved* is the share of a profile's "
@@ -214,6 +214,8 @@ def write(found, n_rounds):
         f"{ENOUGH} of the {len(found)} networks; it does on {n_worth}, {decided}.\n\n"
         f"{versions(*PACKAGES)}; {platform.machine()}, {os.cpu_count()} cores.\n"
     )
+    path = HERE / "replays.md"
+    path.write_text(with_answer(text, path))
 
 
 def main():

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 import numpy as np
-from tables import table, versions
+from tables import table, versions, with_answer
 
 CASES = pathlib.Path(__file__).with_name("scale_cases.py")
 N_IMAGES = (5_000, 15_000, 60_000)
@@ -140,7 +140,8 @@ def main():
     text = "\n".join(parts)
     print(text)
     if arguments.write:
-        (arguments.write / "scale.md").write_text(text)
+        path = arguments.write / "scale.md"
+        path.write_text(with_answer(text, path))
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def main():
     rows.append(["all", "", "", *shown(held, of_layers, p_values)])
     head = ["network", "score", "its deviation", "held", "of its layers", "p < 0.05"]
     uniform = stats.kstest(p_values, "uniform").pvalue
-    (HERE / "score_intervals.md").write_text(
+    text = (
         "# Intervals of the memorization score\n\nWritten by `score_intervals.py`. Each "
         f"network was measured on {N_DRAWS} draws of its batches. Held: how often the "
         "interval of one draw, made for a probability of 0.9, has the score of the next in "
@@ -154,6 +154,8 @@ def main():
         f"test (p = {uniform:.2f}).\n\n"
         f"{tables.versions('sknonlin', 'torch', 'numpy', 'scikit-learn')}.\n"
     )
+    path = HERE / "score_intervals.md"
+    path.write_text(tables.with_answer(text, path))
 
 
 def shown(held, of_layers, p_values):

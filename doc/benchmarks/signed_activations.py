@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from tables import machine, table, versions
+from tables import machine, table, versions, with_answer
 from torch import nn
 from torch.nn import functional as F
 
@@ -405,8 +405,7 @@ def replayed(found):
 
 def write(found, labels, path):
     """Write the tables, with what they were made with."""
-    path.write_text(
-        f"""# Activations of any sign
+    text = f"""# Activations of any sign
 
 Made by `signed_activations.py` with {versions("sknonlin", "torch", "numpy")} on
 {machine()}, one of them used. {N_TRAIN} digits, a share p of whose labels was redrawn;
@@ -431,9 +430,8 @@ By the difference of the approximations of both halves; mean of layers and class
 
 MLPs that fit 1,000 images, a tenth of whose labels were changed; {len(SEEDS)} seeds.
 
-{labels_table(labels)}""",
-        encoding="utf-8",
-    )
+{labels_table(labels)}"""
+    path.write_text(with_answer(text, path), encoding="utf-8")
 
 
 def main():

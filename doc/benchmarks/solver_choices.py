@@ -18,6 +18,7 @@ import time
 import numpy as np
 import torch
 from nmf_path import WORKLOADS, hardware, make_workloads
+from tables import with_answer
 
 from sknonlin import nmf_path
 from sknonlin._factorization import compressions, nnls, rank_path
@@ -125,7 +126,8 @@ def main():
         *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in table.items()),
     ]
     report = "\n".join(lines) + "\n"
-    pathlib.Path(__file__).with_suffix(".md").write_text(report)
+    path = pathlib.Path(__file__).with_suffix(".md")
+    path.write_text(with_answer(report, path))
     print(report)
 
 

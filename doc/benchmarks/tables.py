@@ -4,6 +4,18 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
+
+# The answer that a page begins with. It is written by hand, on the page alone.
+ANSWER = re.compile(r"<!-- answer, by hand -->\n.*?<!-- end of the answer -->\n", re.DOTALL)
+
+
+def with_answer(text, path):
+    """Keep the answer of the page that a text replaces, below the text's title."""
+    older = path if path.exists() else pathlib.Path(__file__).with_name(path.name)
+    found = ANSWER.search(older.read_text()) if older.exists() else None
+    title, _, rest = text.partition("\n\n")
+    return text if found is None else f"{title}\n\n{found[0]}\n{rest.lstrip()}"
 
 
 def row(*cells):

@@ -17,7 +17,7 @@ import label_noise_runs as runs
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
-from tables import table, versions  # found by label_noise_runs
+from tables import table, versions, with_answer  # found by label_noise_runs
 
 HERE = pathlib.Path(__file__).parent
 PACKAGES = ("sknonlin", "torch", "scikit-learn", "numpy")
@@ -297,6 +297,7 @@ if __name__ == "__main__":
     parser.add_argument("folder")
     trained, areas = read(parser.parse_args().folder)
     areas = with_network(areas)
-    (HERE / "label_noise.md").write_text(page(trained, areas))
+    path = HERE / "label_noise.md"
+    path.write_text(with_answer(page(trained, areas), path))
     found = readings(areas)
     label_noise_figures.draw(areas, detection(found, found.columns), HERE)

@@ -28,12 +28,14 @@ from sknonlin._memorization.given_network import (
 from sknonlin._memorization.trajectory import watched
 from sknonlin._network.adapters import N_PREDICTED, as_network
 from sknonlin._network.samples import (
+    RAGGED,
     as_arrays,
     check_labels,
     in_precision,
     is_frame,
     labels_of,
     moved,
+    refuse_no_numbers,
     refuse_streams,
 )
 from sknonlin._running.memory import MOST, file_mapping, release_pages
@@ -194,6 +196,10 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
         for name in ("n_features_in_", "feature_names_in_") if reset else ():
             vars(detector).pop(name, None)
         return X if isinstance(y, str) else (X, check_labels(X, y))
+    if isinstance(X, list | tuple | np.ndarray) and wraps(estimator, TORCH):
+        if isinstance(X, list) and len({getattr(part, "shape", None) for part in X}) > 1:
+            raise ValueError(RAGGED)
+        refuse_no_numbers(np.asarray(as_arrays(X)))
     mapped = file_mapping(X) is not None  # of which no more than a part is held
     checked = validate_data(
         detector,

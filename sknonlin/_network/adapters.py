@@ -34,6 +34,7 @@ from sknonlin._network.samples import (
     in_precision,
     moved,
     native,
+    refuse_no_numbers,
 )
 from sknonlin._network.state import NetworkState
 from sknonlin._running.memory import release_pages
@@ -205,6 +206,8 @@ class Network:
         loader = self._loader(X, index, size)
         if loader is None:
             X = as_arrays(X)
+            if isinstance(X, np.ndarray):
+                refuse_no_numbers(X)
             parts = (
                 native(multi_indexing(X, index[start : start + size]))
                 for start in range(0, len(index), size)
@@ -345,7 +348,7 @@ class SklearnNetwork(Network):
             zip(mlp.coefs_, mlp.intercepts_, strict=True), 1
         ):
             linear = nn.utils.skip_init(
-                nn.Linear, *weight.shape, dtype=torch.from_numpy(weight[:0]).dtype
+                nn.Linear, *weight.shape, dtype=torch.tensor(weight[:0]).dtype
             )
             linear.weight = nn.Parameter(torch.tensor(weight.T), requires_grad=False)
             linear.bias = nn.Parameter(torch.tensor(bias), requires_grad=False)

@@ -1,6 +1,7 @@
 """Samples of any kind as batches: what is chosen of them, cast, moved and split."""
 
 from collections.abc import Mapping
+from numbers import Number
 
 import numpy as np
 import torch
@@ -10,11 +11,20 @@ from sklearn.utils.validation import check_array
 from skorch.dataset import get_len
 from skorch.helper import SliceDataset
 from skorch.utils import to_device
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sknonlin._running.torch_settings import random_state_kept
 from sknonlin._running.validation import as_labels
+
+RAGGED = (
+    "The samples of X have different shapes. Pad them to one shape, or give a torch "
+    "Dataset of them and a skorch net whose iterator_valid__collate_fn pads a batch."
+)
+LIST_OF_ARRAYS = (
+    "A list of {n} arrays counts as {n} inputs of the network. If each of them is a "
+    "sample, join them: np.stack(X), or torch.stack(X)."
+)
 
 
 def batches_of(loader):
@@ -34,10 +44,31 @@ def dtype_name(dtype):
     return str(dtype).removeprefix("torch.")
 
 
+def refuse_no_numbers(X):
+    """Refuse an array of what is not a number, and say what to give instead.
+
+    Raises
+    ------
+    TypeError
+        If it holds texts, dates, records, or objects such as paths and images.
+    """
+    kind, first = X.dtype.kind, next(iter(X.flat), 0.0)
+    if kind in "USMmV" or (kind == "O" and not isinstance(first, Number)):
+        raise TypeError(
+            f"X holds a {type(first).__name__} for each sample, and a network takes "
+            "numbers. For files and images, give a torch Dataset that makes tensors of "
+            "them, as torchvision's ImageFolder does. For text, give token ids, or put "
+            "what makes numbers of it before the network: "
+            "MemorizationDetector(make_pipeline(TfidfVectorizer(), net))."
+        )
+
+
 def native(batch):
     """Convert arrays of numbers to what torch takes: of this machine's byte order."""
 
     def convert(array):
+        if array.dtype.kind == "O":
+            return array.astype(np.float64)
         if array.dtype.kind not in "iuf":
             return array
         wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
@@ -55,6 +86,18 @@ def moved(batch, device):
         )
         return tree_map_only(torch.Tensor, lambda t: t.to(device, non_blocking=True), batch)
     return to_device(batch, device)
+
+
+def joined(batches):
+    """Join batches of one structure along the first axis of their tensors.
+
+    Raises
+    ------
+    RuntimeError
+        If their tensors differ in other axes, as those of samples that were padded
+        batch by batch do.
+    """
+    return tree_map(lambda *parts: torch.cat(parts), *batches)
 
 
 def part_of(batch, part, n_samples):
@@ -127,8 +170,12 @@ def as_arrays(X):
         return np.stack([np.asarray(part) for part in X])
     if isinstance(X, dict):
         return {key: value for key, value in X.items() if value is not None}
-    nested = isinstance(X, list | tuple) and any(hasattr(part, "shape") for part in X)
-    return np.asarray(X) if isinstance(X, list | tuple) and not nested else X
+    if not isinstance(X, list | tuple) or any(hasattr(part, "shape") for part in X):
+        return X
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        raise ValueError(RAGGED) from error
 
 
 def in_precision(X, dtype):
@@ -172,9 +219,17 @@ def labels_of(y):
 def check_labels(X, y):
     """Labels as an array, as many as there are samples."""
     y = labels_of(y)
-    n_samples = get_len(as_arrays(X))
+    X = as_arrays(X)
+    inputs = isinstance(X, list | tuple) and len(X) == len(y)
+    hint = f" {LIST_OF_ARRAYS.format(n=len(X))}" if inputs else ""
+    try:
+        n_samples = get_len(X)
+    except ValueError as error:
+        raise ValueError(f"The parts of X differ in their number of samples.{hint}") from (
+            error
+        )
     if n_samples != len(y):
-        raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.")
+        raise ValueError(f"X has {n_samples} samples, but y has {len(y)} labels.{hint}")
     return y
 
 

@@ -3,7 +3,6 @@
 from numbers import Integral
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
@@ -12,7 +11,7 @@ from sklearn.utils._param_validation import (
 )
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import IterableDataset, Subset
 
 from sknonlin._matrices.stack import NotFiniteError
@@ -25,6 +24,7 @@ from sknonlin._memorization.monitor import (
     n_chosen,
 )
 from sknonlin._memorization.trajectory import Trajectory
+from sknonlin._network.samples import joined
 from sknonlin._running.torch_settings import random_state_kept
 from sknonlin._running.validation import Layers, RandomState, Ranks, warn_user
 
@@ -279,6 +279,12 @@ def as_seed(random_state):
     return random_state.randint(2**31 - 1)
 
 
+def padded_apart(batches):
+    """Whether tensors of batches differ in more than their number of samples."""
+    shapes = [[leaf.shape[1:] for leaf in tree_leaves(batch)] for batch in batches]
+    return any(own != shapes[0] for own in shapes)
+
+
 def samples_of(net, dataset, index):
     """Chosen samples of a training set and their labels, as tensors in one batch.
 
@@ -287,11 +293,14 @@ def samples_of(net, dataset, index):
     ValueError
         If the net's iterator cannot hand them out, or not with one label each.
     """
+    chosen = Subset(dataset, index.tolist())
     try:
         with random_state_kept:
-            batches = list(
-                net.get_iterator(Subset(dataset, index.tolist()), training=False)
-            )
+            batches = list(net.get_iterator(chosen, training=False))
+            if padded_apart(batches):
+                settings = net.get_params_for("iterator_valid")
+                settings["batch_size"] = len(chosen)
+                batches = list(net.iterator_valid(chosen, **settings))
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             "NonlinearityScoring reads its samples with the net's iterator_valid, which "
@@ -303,7 +312,7 @@ def samples_of(net, dataset, index):
             "NonlinearityScoring needs the labels of the training data: its dataset "
             "must give pairs of a sample and its label."
         )
-    X, y = tree_map(lambda *parts: torch.cat(parts), *map(tuple, batches))
+    X, y = joined(map(tuple, batches))
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:

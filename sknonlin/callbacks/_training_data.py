@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from sknonlin._matrices.stack import NotFiniteError
@@ -19,7 +17,6 @@ from sknonlin._memorization.monitor import (
 from sknonlin._running.torch_settings import random_state_kept
 
 LABELS = ("labels", "label")  # of batches that are mappings
-N_READ_AT_ONCE = 256
 
 
 def monitor_of(owner: str, X: Any, y: Any, loader: Any, settings: dict):
@@ -80,16 +77,13 @@ def chosen_samples(owner, loader, settings):
     wanted = n_chosen(shape, n_answers(n, settings.get("n_samples", "auto")))
     index = choose(n, wanted, settings.get("random_state") or 0)
     with random_state_kept:
-        batches = list(
-            DataLoader(
-                Subset(dataset, index.tolist()),
-                batch_size=N_READ_AT_ONCE,
-                collate_fn=loader.collate_fn,
-            )
+        [batch] = DataLoader(
+            Subset(dataset, index.tolist()),
+            batch_size=len(index),  # so that a collate_fn pads them to one length
+            collate_fn=loader.collate_fn,
         )
     try:
-        pairs = [with_labels(batch) for batch in batches]
-        return tree_map(lambda *parts: torch.cat(parts), *pairs)
+        return with_labels(batch)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{owner} cannot tell samples from labels in the batches of the training data "

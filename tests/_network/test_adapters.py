@@ -2,6 +2,7 @@
 
 import pickle
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -432,6 +433,14 @@ def test_a_binary_net_may_have_answers_of_its_own(digits):
         assert (
             as_network(net, np.array(["a", "b"])).predict(samples).tolist() == ["b"] * 300
         )
+
+
+def test_a_perceptron_in_a_file_that_is_only_read(digits, tmp_path):
+    mlp = mlp_of_scikit_learn().fit(*digits)
+    joblib.dump(mlp, tmp_path / "mlp.joblib")
+    mapped = joblib.load(tmp_path / "mlp.joblib", mmap_mode="r")
+    weight = as_network(mapped).module[0].weight
+    assert np.array_equal(weight, mlp.coefs_[0].T)
 
 
 def test_a_copy_of_a_perceptron_leaves_its_optimizer_behind(digits):

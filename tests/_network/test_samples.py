@@ -1,6 +1,7 @@
 """Samples of any kind as batches."""
 
 from collections import UserDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from skorch.dataset import Dataset
 from torch.utils.data import DataLoader
 
+from sknonlin import MemorizationDetector
 from sknonlin._network.adapters import as_network
-from sknonlin._network.samples import cast, native, part_of
+from sknonlin._network.samples import cast, check_labels, native, part_of
 from tests.architectures import mlp, seeded
 
 X, y = np.zeros((4, 4)), np.zeros(4)
@@ -39,6 +41,47 @@ def test_parts_of_a_batch_are_views():
     assert part["left"].shape == (2, 2)
     assert part["left"]._base is batch["left"]
     assert part["mask"] is batch["mask"]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        ["one", "two", "three", "four"],
+        [Path("a.png"), Path("b.png"), Path("c.png"), Path("d.png")],
+        np.array(["2026-01-01"] * 4, "datetime64[D]"),
+        np.zeros(4, [("left", float)]),
+        [{"left": 1.0}] * 4,
+    ],
+    ids=["text", "paths", "dates", "records", "mappings"],
+)
+def test_samples_that_are_no_numbers_are_refused(samples):
+    for measure in (
+        lambda: as_network(seeded(mlp)).sample(samples, [0]),
+        lambda: MemorizationDetector(seeded(mlp)).fit(samples, y),
+    ):
+        with pytest.raises(TypeError, match="give a torch Dataset that makes tensors"):
+            measure()
+
+
+def test_numbers_in_an_array_of_objects_are_taken():
+    batch = as_network(seeded(mlp)).sample(X.astype(object), [0, 1])
+    assert batch.shape == (2, 4)
+    assert batch.dtype == torch.float32
+
+
+@pytest.mark.parametrize("make", [list, torch.zeros], ids=["lists", "tensors"])
+def test_samples_of_different_shapes_are_told(make):
+    samples = [[0.0] * n if make is list else make(n) for n in (4, 4, 4, 3)]
+    message = "different shapes" if make is list else "differ in their number"
+    with pytest.raises(ValueError, match=message):
+        check_labels(samples, y)
+    with pytest.raises(ValueError, match="different shapes"):
+        MemorizationDetector(seeded(mlp)).fit(samples, y)
+
+
+def test_a_list_of_samples_that_counts_as_inputs_is_told():
+    with pytest.raises(ValueError, match=r"counts as 4 inputs.*torch\.stack"):
+        check_labels([torch.zeros(3)] * 4, y)
 
 
 def test_whole_numbers_and_wide_floats_become_what_torch_takes():
