@@ -352,15 +352,17 @@ def main():
     everything = tuned | confirmed
     text = (
         "# Early stopping without validation data\n\n"
-        "Written by `early_stopping.py`, which says what the rules are. Numbers are points "
-        "of test accuracy of the epoch kept, less those of the best epoch of the training "
-        f"on all samples: 0 is the best. {len(everything)} trainings, small networks.\n\n"
+        "Written by `early_stopping.py`, which says what the rules are. The numbers are "
+        "points of test accuracy lost: the accuracy of the best epoch of the training on "
+        "all samples, less that of the epoch kept. 0 is the best. There are "
+        f"{len(everything)} trainings of small networks.\n\n"
         + part_text("Confirmed: nothing was chosen on them", confirmed)
         + part_text("What the score was chosen on", tuned)
         + f"## When it stops\n\n{stops_text(everything)}\n\n"
         f"## The worst ten\n\n{worst_table(everything)}\n"
         "![Score and test accuracy of the worst ten trainings](early_stopping.png)\n\n"
-        f"{versions(*PACKAGES)}. What a measurement costs: `early_stopping_cost.md`.\n"
+        f"{versions(*PACKAGES)}. [Another page](early_stopping_cost.md) says what a "
+        "measurement costs.\n"
     )
     path = HERE / "early_stopping.md"
     path.write_text(with_answer(text, path))

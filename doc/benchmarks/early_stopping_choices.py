@@ -79,10 +79,10 @@ def main():
     head = [f"{part} ({p})" for p in PATIENCES for part in ("mean", "worst", "clean")]
     text = (
         "# What the score of a training was chosen by\n\n"
-        "Written by `early_stopping_choices.py`. Points of test accuracy of the epoch "
-        "kept, less those of the best epoch: mean and worst, and the mean of those with "
-        f"clean labels, over {len(found)} trainings, by the patience of skorch's "
-        "EarlyStopping."
+        "Written by `early_stopping_choices.py`. The numbers are points of test accuracy "
+        f"lost to the best epoch, over {len(found)} trainings. A patience of skorch's "
+        "EarlyStopping has three columns: the mean, the worst, and the mean of the "
+        "trainings with clean labels."
         f"\n\n{table(['reading (patience)', *head], rows)}\n{versions(*PACKAGES)}.\n"
     )
     path = HERE / "early_stopping_choices.md"

@@ -85,9 +85,10 @@ def main():
     head = ["network", "epoch, s", "measurement, s", "share, mean", "share, median"]
     text = (
         "# What watching a training costs\n\n"
-        "Written by `early_stopping_cost.py`. Processor time, one thread. The mean is over "
-        "all measurements, also those in which the layers are measured; most are as the "
-        "median. The last column is done once, before the first epoch.\n\n"
+        "Written by `early_stopping_cost.py`. Times are processor times of one thread. The "
+        "mean is over all measurements. A few of them also measure the layers and take "
+        "longer, so most are as the median. The last column is spent once, before the "
+        "first epoch.\n\n"
         + table([*head, "once, s"], rows)
         + f"\n{versions(*PACKAGES)}; one core of a shared virtual machine.\n"
     )

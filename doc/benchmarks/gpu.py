@@ -688,8 +688,9 @@ def header(settings):
             f"- Python {platform.python_version()}, {', '.join(versions)}",
             f"- Images: {images}",
             "- Data are on the GPU before a method's time begins. Seconds are medians of "
-            "the runs after a warm-up, or those of some pairs of a matrix and a rank, "
-            "drawn evenly, scaled up to all. Memory is what a method adds to the data's.",
+            "the runs after a warm-up. Slow methods ran on some pairs of a matrix and a "
+            "rank, drawn evenly, and their seconds are scaled up to all pairs. Memory is "
+            "what a method adds to the memory of the data.",
         ]
     )
 

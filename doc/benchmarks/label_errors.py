@@ -257,8 +257,8 @@ def report(data, architecture, folder, seeds, n_jobs):
         "",
         f"Cost (medians): {median['training']:.0f} s to train the network for "
         f"{median['epochs']:.0f} epochs; {median['seconds']:.1f} s for all our scores. "
-        "AUM needs that one training, written down; confident learning five more, of "
-        "four fifths of the samples.",
+        "AUM needs a record of that training. Confident learning needs five more "
+        "trainings, each on four fifths of the samples.",
         "",
     ]
     return lines
@@ -277,9 +277,10 @@ def main():
         "# Finding wrong labels",
         "",
         "Written by `label_errors.py`, which says what the methods are. `confirm` are rows "
-        "10,000 to 19,999 of Fashion-MNIST, on which nothing was chosen; 2,000 images a "
-        "network there, 1,000 of digits. AUC / AP / precision at the true number, means "
-        "over the seeds.",
+        "10,000 to 19,999 of Fashion-MNIST. Nothing was chosen on them. A network has "
+        "2,000 images of `confirm`, or 1,000 of digits. The cells have ROC AUC / average "
+        "precision / precision at the true number of wrong labels, as means over the "
+        "seeds.",
         "",
         f"sknonlin {sknonlin.__version__}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, cleanlab {cleanlab.__version__}, Python "

@@ -434,17 +434,18 @@ def report(results):
     parts = [
         "# Finding wrong labels with finished networks",
         "Written by `label_errors_frozen.py`, which says what the methods are; "
-        "`frozen_networks.py` says what they are networks of. They were trained until they "
-        "fitted all labels given, wrong ones included; the last table tells where that was "
-        "not quite reached within 600 epochs. ROC AUC / precision at the true "
-        "number; tables are means over two seeds of network and noise, all else is a "
-        "single network. Wherever a name says "
+        "`frozen_networks.py` says what the networks are. All networks were trained until"
+        " they fitted all labels given, wrong ones included. Some did not get there "
+        "within 600 epochs, as the last table shows. The cells have ROC AUC / precision "
+        "at the true number of wrong labels. For the data of tables they are means over "
+        "two seeds of network and noise, and for all other data they are of a single "
+        "network.",
+        "The last six rows of a table need a record of the training. If a name says "
         '"best", the layer, the epoch or the settings were chosen with the true labels, '
-        "for the highest mean ROC AUC on that data and architecture: no user could do "
-        "that. sknonlin has no such choice. The last six rows need a record of the "
-        "training. cleanlab with networks trained in cross-validation is left out here; "
-        "[it is there for images](label_errors.md).",
-        "The texts also served for choosing our settings; the images and the rows of "
+        "for the highest mean ROC AUC on that data and architecture. No user could do "
+        "that. sknonlin has no such choice. Networks that cleanlab trains in cross-"
+        "validation are on [another page](label_errors.md), for images.",
+        "The texts also served for choosing our settings. The images and the rows of the "
         "tables did not.",
         f"{versions(*PACKAGES)}; one core of a shared virtual machine.",
     ]
@@ -457,8 +458,9 @@ def report(results):
         parts += [score_table(own)]
     parts += [
         "## What sknonlin flags",
-        '`detect` with `contamination="auto"`; the share of labels that the network fits '
-        "after its epochs; and the time of `fit` and `score_samples`.",
+        'The table has what `detect` flags with `contamination="auto"`, the share of '
+        "labels that the network fits after its epochs, and the time of `fit` and "
+        "`score_samples`.",
         flag_table(results),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -179,8 +179,8 @@ def write(results, path):
         "# A layer profile, against multiplicative updates one rank at a time",
         "",
         "Written by `doc/benchmarks/layer_profile.py`: a CNN with five ReLU layers, 10 "
-        f"classes x {BATCH_SIZE} images of Fashion-MNIST, ranks {RANKS}; the updates at "
-        f"most {MAX_ITER}. Medians over the runs.",
+        f"classes x {BATCH_SIZE} images of Fashion-MNIST, ranks {RANKS}. The updates "
+        f"end after {MAX_ITER} at most. Medians over the runs.",
         "",
         "| method | runs | seconds | times ours | mean error | mean accuracy | peak MiB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -195,7 +195,7 @@ def write(results, path):
     base = statistics.median(found[1] for found in results["sknonlin"])
     lines += [
         "",
-        f"The peak is that of the whole process; importing, loading and the warm-up take "
+        f"The peak is that of the whole process. Importing, loading and the warm-up take "
         f"{base:.0f} MiB of it. {versions}; Python {platform.python_version()}, "
         f"{os.cpu_count()} cores, {platform.machine()}.",
         "",

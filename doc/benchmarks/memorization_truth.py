@@ -512,31 +512,35 @@ def report(results, n_networks):
     seconds = " + ".join(f"{r.truth['seconds']:.0f}" for r in results)
     parts = [
         "# Scores of one network against true memorization",
-        "Written by `memorization_truth.py`, which says what the scores are. MLPs with two "
-        f"hidden layers of {WIDTH}. Higher is better in all tables below the first, and "
-        f"numbers are means over {len(SEEDS)} seeds of the one network; the data, the "
-        "wrong labels and the truth are the same for all of them. Fashion-MNIST's rows 0 "
-        "to 1,999 are among those that sknonlin's settings were chosen on.",
+        "Written by `memorization_truth.py`, which says what the scores are. The networks "
+        f"are MLPs with two hidden layers of {WIDTH}. Numbers in all tables but the first "
+        f"are means over {len(SEEDS)} seeds of the network that is scored, and higher is "
+        "better. The data, the wrong labels and the truth are the same for all seeds. "
+        "Fashion-MNIST's rows 0 to 1,999 are among those that sknonlin's settings were "
+        "chosen on.",
         f"{versions(*PACKAGES)}; one core of a shared virtual machine.",
         "## What is memorized",
-        f"Memorization by {n_networks} networks, each trained on {SHARE:.0%} of the "
-        f"samples until a share of {STACK_FITS} of the answers in an epoch was right "
-        f"({CHUNK} networks together); the shares of given labels that they are right on, "
-        "inside and outside of what they were trained on; how many samples have a "
-        "memorization above 0.5; and the rank correlation between memorization by one "
-        "half of the networks and by the other. The one network is trained on all "
-        f"samples until all answers in an epoch were right. The {n_networks} networks took "
+        f"The truth comes from {n_networks} networks. Each was trained on {SHARE:.0%} of "
+        f"the samples until a share of {STACK_FITS} of the answers in an epoch was right "
+        f"({CHUNK} networks together). *Right inside* and *right outside* are the shares "
+        "of given labels that these networks answer, on samples that they were trained on "
+        "and on others. *mem > 0.5* counts samples with a memorization above 0.5. *Halves "
+        "agree* is the rank correlation between memorization by one half of the networks "
+        "and by the other. The network that is scored was trained on all samples until "
+        f"all answers in an epoch were right. The {n_networks} networks took "
         f"{seconds} s.",
         truth_table(results),
         "## Rank correlation with true memorization",
-        "Spearman's, over all samples. Confident learning asks networks that were not "
-        "trained on the sample, as the definition of memorization does.",
+        "The table has Spearman's rank correlation over all samples. Confident learning "
+        "asks networks that were not trained on the sample, as the definition of "
+        "memorization does.",
         score_table(results, rank_correlation),
         "## Which samples are memorized",
-        "ROC AUC for a memorization above 0.5.",
+        "The table has the ROC AUC for a memorization above 0.5.",
         score_table(results, area_of_memorized),
         "## Rare but right against wrong, apart",
-        "ROC AUC for wrong labels, among the samples with a memorization above 0.5: "
+        "The table has the ROC AUC for wrong labels, among the samples with a "
+        "memorization above 0.5: "
         + "; ".join(
             f"{(r.mem[r.samples.wrong] > MEMORIZED).sum()} wrong and "
             f"{(r.mem[~r.samples.wrong] > MEMORIZED).sum()} right ones ({r.samples.name})"

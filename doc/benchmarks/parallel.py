@@ -234,17 +234,19 @@ def main():
             f"({platform.machine()}), torch held to one thread, medians of {N_ROUNDS} "
             "rounds in which all take turns; "
             f"{versions('sknonlin', 'torch', 'joblib', 'distributed')}. "
-            "Columns are times as fast as one worker.",
+            "The columns from `threads` to `ceiling` say how many times as fast as one "
+            "worker.",
             "",
             table(head, rows),
-            "*Ceiling*: two processes that do all of it at the same time, each by itself, "
-            "against one; the machine is shared, and seldom gives two whole cores.",
+            "*Ceiling* is the most that this machine gives: two processes that each do all "
+            "of the work at the same time, against one. The machine is shared and seldom "
+            "gives two whole cores.",
             "",
-            f"Two workers in threads where torch is allowed two threads take "
-            f"{oversubscribed:.2f} times as long as where it has one: they share them.",
+            "If torch may use two threads, two workers share them. They take "
+            f"{oversubscribed:.2f} times as long as with one thread.",
             "",
-            f"A Dask worker killed one second into `score_samples` "
-            f"({'it was' if died else 'it was not'} replaced): the scores came after "
+            f"A Dask worker was killed one second into `score_samples` "
+            f"({'it was' if died else 'it was not'} replaced). The scores came after "
             f"{spent:.1f} s (undisturbed {np.median(seconds['score', 'Dask']):.1f} s), and "
             f"differ by at most {np.abs(after - scores).max():.0e}.",
             "",

@@ -166,9 +166,9 @@ Of 1,000 products of small random factors and small matrices of integers, the bo
 
 ## Layers
 
-An MLP with two hidden layers of 128 ReLUs fits 1,000 digits, a share p of whose labels was
-redrawn. Batches of {N_SAMPLES} samples given one label, {N_BATCHES} labels,
-{len(SEEDS)} seeds.
+An MLP with two hidden layers of 128 ReLUs fits 1,000 digits. A share p of their labels was
+redrawn. A batch has {N_SAMPLES} samples that were given one label. Cells are means over
+{N_BATCHES} labels and {len(SEEDS)} seeds.
 
 {layers_table()}"""
     path.write_text(with_answer(text, path), encoding="utf-8")

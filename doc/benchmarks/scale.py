@@ -97,8 +97,8 @@ def budgets(folder):
         rows.append((name, *cells))
     text = table(("", *(f"{budget} MiB" for budget in BUDGETS)), rows)
     return (
-        f"{text}\nPart of what the profile adds is what torch takes to run the ResNet on a "
-        f"batch: {forward:.0f} MiB by itself.\n"
+        f"{text}\nOf what the profile adds, torch takes {forward:.0f} MiB to run the "
+        "ResNet on a batch.\n"
     )
 
 
@@ -114,26 +114,28 @@ def main():
         "",
         "Written by `scale.py`, each measurement in a new process, on one core of a "
         f"shared virtual machine ({platform.machine()}); "
-        f'{versions("sknonlin", "torch", "scikit-learn", "numpy")}. "Added" is the peak '
-        "of resident memory, pages of memory maps included, above that after a first call "
-        "on little data, which loads what is under *libraries*; results are part of it.",
+        f"{versions('sknonlin', 'torch', 'scikit-learn', 'numpy')}. *Added* is the peak "
+        "of resident memory, less the memory after a first call on little data. It "
+        "includes pages of memory maps, and the results. The first call loads what is "
+        "under *libraries*.",
         "",
         "## Samples",
         "",
-        "A CNN with three convolutions and Fashion-MNIST, `working_memory` as it is by "
-        "default (1,024 MiB): `MemorizationDetector` around the trained network.",
+        "A `MemorizationDetector` measures a trained CNN with three convolutions on "
+        "Fashion-MNIST. `working_memory` has its default of 1,024 MiB.",
         "",
         growth(arguments.folder),
         "## Files, classes, units, ranks",
         "",
-        "`ActivationNonlinearity` with its defaults; the rows of a file are in a memory "
-        "map, and *reading* is that of the file alone, cached as far as it was. "
-        "Classes are scored by their own label.",
+        "`ActivationNonlinearity` has its defaults. The rows of a file are in a memory "
+        "map. *Reading* is the time to read the file alone, from the cache as far as it "
+        "was there. Classes are scored by their own label.",
         "",
         extremes(arguments.folder),
         "## Memory as asked for",
         "",
-        "Peak of what is added in MiB (as a share of `working_memory`), and the time.",
+        "The cells have the peak of what is added in MiB, its share of `working_memory`, "
+        "and the time.",
         "",
         budgets(arguments.folder),
     ]

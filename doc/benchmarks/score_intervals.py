@@ -146,10 +146,11 @@ def main():
     uniform = stats.kstest(p_values, "uniform").pvalue
     text = (
         "# Intervals of the memorization score\n\nWritten by `score_intervals.py`. Each "
-        f"network was measured on {N_DRAWS} draws of its batches. Held: how often the "
-        "interval of one draw, made for a probability of 0.9, has the score of the next in "
-        f"it; {len(held)} trials in all. The last column has the false alarms of the test "
-        "between two draws of one network, which should be 0.05.\n\n"
+        f"network was measured on {N_DRAWS} draws of its batches. *Held* says how often "
+        "the interval of one draw contains the score of the next draw, in "
+        f"{len(held)} trials in all. The intervals are made for a probability of 0.9. The "
+        "last column has the false alarms of the test between two draws of one network. "
+        "They should be 0.05.\n\n"
         f"{tables.table(head, rows)}\nThe p-values are uniform by a Kolmogorov-Smirnov "
         f"test (p = {uniform:.2f}).\n\n"
         f"{tables.versions('sknonlin', 'torch', 'numpy', 'scikit-learn')}.\n"

@@ -408,12 +408,12 @@ def write(found, labels, path):
     text = f"""# Activations of any sign
 
 Made by `signed_activations.py` with {versions("sknonlin", "torch", "numpy")} on
-{machine()}, one of them used. {N_TRAIN} digits, a share p of whose labels was redrawn;
-every network is trained until it fits them all, for 250 epochs at most. p of
-{", ".join(map(str, NOISE_LEVELS))}; seeds as counted in the table. The score is
-`memorization_score` of `layer_profile(..., layers="auto")`, which takes halves; the other
-columns are of batches of their own, of {BATCH_SIZE} samples and {MAX_ROWS} rows at most.
-A dash is what was not measured.
+{machine()}, one of them used. A share p of the labels of {N_TRAIN} digits was redrawn.
+Every network was trained until it fitted all of them, for 250 epochs at most. p is one of
+{", ".join(map(str, NOISE_LEVELS))}. The tables count the seeds. The score is
+`memorization_score` of `layer_profile(..., layers="auto")`, which takes halves. The other
+columns use batches of their own, of {BATCH_SIZE} samples and {MAX_ROWS} rows at most.
+A dash stands for what was not measured.
 
 ## Rank correlation with p
 
@@ -423,12 +423,13 @@ A dash is what was not measured.
 {levels(found)}
 ## Accuracy when an activation is replaced
 
-By the difference of the approximations of both halves; mean of layers and classes, seed 0.
+The replacement is the difference of the approximations of both halves. Cells are means of
+layers and classes, of seed 0.
 
 {replayed(found)}
 ## Wrong labels
 
-MLPs that fit 1,000 images, a tenth of whose labels were changed; {len(SEEDS)} seeds.
+The MLPs fit 1,000 images. A tenth of the labels were changed. There are {len(SEEDS)} seeds.
 
 {labels_table(labels)}"""
     path.write_text(with_answer(text, path), encoding="utf-8")

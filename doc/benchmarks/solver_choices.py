@@ -120,7 +120,8 @@ def main():
     lines = [
         "# Choices in the solver of `nmf_path`\n",
         "Written by `python doc/benchmarks/solver_choices.py`: time and mean relative "
-        f"error over the default's, medians of {N_ROUNDS} rounds. {hardware()}.\n",
+        f"error, divided by those of the default. Medians of {N_ROUNDS} rounds. "
+        f"{hardware()}.\n",
         "| variant | " + " | ".join(heads) + " |",
         "| --- |" + " ---: |" * len(heads),
         *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in table.items()),

@@ -250,14 +250,15 @@ def introduction(trained):
     return (
         "Written by `label_noise.py` from the measurements of `label_noise_runs.py`: "
         f"{len(trained)} networks of four ReLU layers, trained on {runs.N_TRAIN:,} samples "
-        "until every label fitted. `images` are those of Fashion-MNIST, rows 20,000 to "
-        "29,999 of its training set, on which nothing was chosen; `audio` are spectrograms "
-        "of words from zero to nine, synthesized with espeak-ng, tested on timbres that "
-        "were not trained on. A share p of the labels is redrawn from all ten classes. "
-        "Areas are over the automatic ranks, up to 32; single-class batches are one of "
-        f"{runs.SIZES['batch_size']} samples for each label given, mixed ones "
-        f"{runs.BATCHES['mixed']['n_batches']} of as many; `max_rows` is "
-        f"{runs.SIZES['max_rows']:,}. [What it says](index.md) has the figures.\n"
+        "until every label fitted. `images` are rows 20,000 to 29,999 of Fashion-MNIST's "
+        "training set. Nothing was chosen on them. `audio` are spectrograms of words from "
+        "zero to nine, synthesized with espeak-ng. The test words have other timbres. A "
+        "share p of the labels is redrawn from all ten classes. Areas are over the "
+        "automatic ranks, up to 32. Each label given has one batch of "
+        f"{runs.SIZES['batch_size']} samples, and there are "
+        f"{runs.BATCHES['mixed']['n_batches']} mixed batches of the same size. `max_rows` "
+        f"is {runs.SIZES['max_rows']:,}. [Another page](index.md) says what this means, "
+        "with figures.\n"
     )
 
 
@@ -271,9 +272,9 @@ def page(trained, areas):
         "Test accuracy, on the true labels.\n",
         trained_table(trained),
         "## Which reading tells p\n",
-        "Spearman's rank correlation with p; 0.988 is the most there can be with three "
-        "networks to every p. Steps: how often, from one p to the next, all seeds are "
-        "above all seeds before.\n",
+        "The table has Spearman's rank correlation with p. With three networks for each "
+        "p, 0.988 is the highest possible value. *Steps* counts how often, from one p to "
+        "the next, all seeds are above all seeds before.\n",
         detection_table(detection(found, found.columns), found.columns),
         "## How far the accuracy AUC falls\n",
         "The network's accuracy AUC (mean of its layers) at p = 0 and at p = 1, mean of "
