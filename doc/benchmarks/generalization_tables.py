@@ -1,0 +1,112 @@
+"""The page of `generalization.py`: which measures stand where."""
+
+import generalization_readings as readings
+import numpy as np
+from generalization_measures import MEASURES
+from generalization_networks import GRIDS, LEVELS
+from tables import table
+
+CHOSEN_ON, *CONFIRMED_ON = GRIDS
+PACKAGES = ("sknonlin", "torch", "scikit-learn", "scipy", "numpy")
+CHOSEN = "cones: answers contradicted, all layers"  # on digits, before the others ran
+OURS = (
+    *("memorization score", "memorization score, deepest layer"),
+    *("memorization score, first layer", "memorization score, unlabelled samples"),
+    *("1 - accuracy areas", "1 - accuracy areas, mixed batches"),
+    "drop to unlabelled samples",
+)
+PAPER = ("memorization score by PCA",)  # compressed otherwise: a baseline
+WINNER = "Davies-Bouldin x label-wise mixup (PGDL's winner)"
+PEERS = (WINNER, *MEASURES, *readings.OTHER_READERS, readings.TWIN)
+
+
+def added(frame):
+    """Give a frame with a column for every reading, and for PGDL's winner."""
+    product = frame["Davies-Bouldin, first layer"] * frame["label-wise mixup, loss"]
+    return readings.added(frame).assign(**{WINNER: product})
+
+
+def named(name):
+    """Name of a measure in a table: ours are bold."""
+    return f"**{name}**" if name in readings.READINGS and name not in PAPER else name
+
+
+def cell(row, best):
+    """CMI, the sign of tau, and whether the best may be no better."""
+    level = np.quantile(best.draws - row.draws, 0.05) <= 0
+    return f"{row.CMI:.1f}{' =' if level else ''} ({row.tau:+.2f})"
+
+
+def summary_table(found):
+    """Give CMI and tau of every measure on every grid, in the order of the mean rank."""
+    grids = list(found)
+    ranks = {grid: (-found[grid].CMI.astype(float)).rank() for grid in grids}
+    mean = sum(ranks[grid] for grid in CONFIRMED_ON) / len(CONFIRMED_ON)
+    best = {grid: found[grid].loc[found[grid].CMI.astype(float).idxmax()] for grid in grids}
+    rows = [
+        [
+            named(name),
+            *(cell(found[grid].loc[name], best[grid]) for grid in grids),
+            " ".join(f"{ranks[grid][name]:.0f}" for grid in CONFIRMED_ON),
+            f"{mean[name]:.1f}",
+        ]
+        for name in mean.sort_values().index
+    ]
+    return table(["measure", *grids, "ranks on the last three", "mean rank"], rows)
+
+
+def rho_table(found):
+    """Spearman's rank correlation of every measure with the gap."""
+    names = list(next(iter(found.values())).index)
+    rows = [[named(n), *(f"{found[g].rho[n]:+.2f}" for g in found)] for n in names]
+    return table(["measure", *found], rows)
+
+
+def readings_table(judged):
+    """All readings of the factorizations on the grid that one is chosen on."""
+    order = judged.CMI.astype(float).sort_values(ascending=False).index
+    rows = [
+        [
+            f"**{n}**" if n == CHOSEN else n,
+            *(f"{judged[c][n]:{f}}" for c, f in (("CMI", ".1f"), ("tau", "+.2f"))),
+            f"{judged.draws[n].std():.1f}",
+        ]
+        for n in order
+    ]
+    return table(["reading", "CMI, %", "tau", "deviation of CMI"], rows)
+
+
+def grids_table(frames, dropped):
+    """Say what was trained, how well it does, and what the gap is like."""
+    rows = []
+    for grid, frame in frames.items():
+        gap = frame.train_accuracy - frame.test_accuracy
+        levels = {**LEVELS, **GRIDS[grid]}
+        rows.append(
+            [
+                grid,
+                *(f"{a:g}, {b:g}" for a, b in levels.values()),
+                len(frame),
+                dropped[grid],
+                f"{frame.test_accuracy.min():.3f}-{frame.test_accuracy.max():.3f}",
+                f"{gap.min():.3f}-{gap.max():.3f}",
+                f"{frame.n_epochs.median():.0f} ({frame.n_epochs.max()})",
+            ]
+        )
+    head = ["grid", *(name.replace("_", " ") for name in LEVELS), "networks", "dropped"]
+    return table([*head, "test accuracy", "gap", "epochs (most)"], rows)
+
+
+def seconds_table(frames):
+    """Median seconds for a network."""
+    parts = ("training", "measures", "readings")
+    rows = [
+        [grid, *(f"{frame[f'seconds_{part}'].median():.1f}" for part in parts)]
+        for grid, frame in frames.items()
+    ]
+    return table(["grid", "training", "all other measures", "all factorizations"], rows)
+
+
+def ours():
+    """Names of our readings on the confirmation grids, the chosen one first."""
+    return list(dict.fromkeys([CHOSEN, *OURS] if CHOSEN else OURS))
