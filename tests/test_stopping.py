@@ -65,13 +65,28 @@ def test_it_stops_and_loads_the_best_epoch(digits, noisy):
 
 
 def test_clean_labels_are_trained_on_to_the_end(digits):
-    net = fit(stopping_net({}, max_epochs=25, lr=0.003), *digits)
+    net = fit(stopping_net({"load_best": False}, max_epochs=25, lr=0.003), *digits)
     stop = dict(net.callbacks_)["stop"]
     assert len(net.history) == 25
     assert stop.stopped_epoch_ is None
     assert "no memorization was seen" in stop.reason_
+    assert "The weights are" not in stop.reason_
     plain = fit(make_net(max_epochs=25, module__n_hidden=128, lr=0.003), *digits)
     assert torch.equal(net.module_.last.weight, plain.module_.last.weight)
+
+
+def test_the_best_epoch_is_loaded_at_the_end_too(digits):
+    weights = Weights()
+    stopping = ("stop", MemorizationStopping())
+    settings = {"max_epochs": 25, "module__n_hidden": 128, "lr": 0.01}
+    net = fit(make_net(weights, stopping, **settings), *digits)
+    stop = dict(net.callbacks_)["stop"]
+    best = int(np.argmax(net.history[:, "nmf_auc"]))
+    assert stop.stopped_epoch_ is None
+    assert stop.best_epoch_ == best + 1 < 25
+    assert f"The weights are those of epoch {best + 1}." in stop.reason_
+    kept = dict(net.callbacks_)["Weights"].kept[best]
+    assert torch.equal(net.module_.last.weight, kept)
 
 
 def test_columns_are_those_of_the_scoring(noisy):

@@ -62,14 +62,17 @@ def make_trainer(noisy, folder, *callbacks, epochs=60, **settings):
         per_device_train_batch_size=50,
         learning_rate=0.005,
         lr_scheduler_type="constant",
-        save_strategy="no",
         logging_strategy="epoch",
         disable_tqdm=True,
         use_cpu=True,
-        **{"report_to": "none"} | settings,
+        **{"report_to": "none", "save_strategy": "no"} | settings,
     )
     return transformers.Trainer(
-        model=Model(), args=arguments, train_dataset=rows, callbacks=list(callbacks)
+        model=Model(),
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=rows[:50],
+        callbacks=list(callbacks),
     )
 
 
@@ -90,6 +93,16 @@ def test_it_stops_and_loads_the_best_weights(noisy, tmp_path):
     assert again == callback.monitor_.scores_[callback.best_epoch_]
     written = [row["nmf_auc"] for row in trainer.state.log_history if "nmf_auc" in row]
     assert written == callback.monitor_.scores_[1:-1]
+
+
+def test_the_best_weights_of_the_trainer_stay(noisy, tmp_path):
+    callback = watch()
+    each = dict.fromkeys(("save_strategy", "eval_strategy"), "epoch")
+    settings = {"load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    trainer = make_trainer(noisy, tmp_path, callback, epochs=2, **each, **settings)
+    trainer.train()
+    assert trainer.state.best_model_checkpoint is not None
+    assert "The weights are" not in callback.reason_
 
 
 def test_weights_are_the_same_with_and_without_it(noisy, tmp_path):

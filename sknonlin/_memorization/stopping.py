@@ -7,7 +7,7 @@ import torch
 from sknonlin._memorization.turning_point import TurningPoint
 
 WINDOW = 7  # measurements that are averaged
-CONFIDENCE = 2.0  # standard errors
+CONFIDENCE = 4.0  # standard errors
 
 
 class Stopper:
@@ -62,8 +62,8 @@ class Stopper:
         return self.stops
 
     def finish(self, modules):
-        """Load the best weights, if memorization was seen; let go of them."""
-        if self.stops and self.weights is not None:
+        """Load the best weights, whether it stopped or not; let go of them."""
+        if self.weights is not None:
             for name, module in modules.items():
                 module.load_state_dict(self.weights[name])
         self.weights = None
@@ -76,12 +76,12 @@ class Stopper:
         fall = f"{100 * self.turn.fall:.1f} points"
         if self.turn.error and math.isfinite(self.turn.error):
             fall += f", {self.turn.fall / self.turn.error:.1f} standard errors"
+        kept = f" The weights are those of epoch {self.best_epoch}." * self.load_best
         if not self.stops:
             return (
                 f"Trained to the last epoch, {self.epoch}: no memorization was seen. The "
-                f"score is {fall} below its best.{about}"
+                f"score is {fall} below its best.{kept}{about}"
             )
-        kept = f" The weights are those of epoch {self.best_epoch}." * self.load_best
         return (
             f"Stopped after epoch {self.epoch}: wrong labels are being memorized. The "
             f"score has fallen by {fall}, from its best.{kept}{about}"

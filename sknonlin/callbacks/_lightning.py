@@ -33,7 +33,8 @@ class LightningNonlinearity(Callback):
     stop : bool, default=True
         Whether to stop; otherwise it only logs.
     load_best : bool, default=True
-        Keep the weights of the best epoch in memory, and load them if it stops.
+        Keep the weights of the best epoch in memory, and load them at the end; not
+        where ``stop`` is False.
     **settings : dict
         Of :class:`~sknonlin.callbacks.NonlinearityMonitor`.
 

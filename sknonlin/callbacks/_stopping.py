@@ -15,9 +15,10 @@ class MemorizationStopping(NonlinearityScoring):
 
     It writes the columns of :class:`NonlinearityScoring`, and knows their noise: the score
     is a mean over samples, always the same, so the standard error of a difference is that
-    of their own differences. It stops when the mean of seven epochs is two standard errors
-    below the best mean of seven, and loads the weights of the best epoch. Where there is
-    nothing to memorize, the score does not fall, and the net is trained to the end.
+    of their own differences. It stops when the mean of seven epochs is four standard errors
+    below the best mean of seven. Where there is nothing to memorize, the score does not
+    fall, and the net is trained to the end. Either way it loads the weights of the epoch
+    with the highest score.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ class MemorizationStopping(NonlinearityScoring):
     unit : {"epoch", "batch"}, default="epoch"
         As in :class:`NonlinearityScoring`; it stops at an epoch's end.
     load_best : bool, default=True
-        Keep the weights of the best epoch in memory, and load them if it stops.
+        Keep the weights of the best epoch in memory, and load them at the end.
     sink : callable, default=None
         Called with ``reason_`` at the end of the training, as ``print``. None: nothing
         is said, unless the net's ``verbose`` is above 0, which prints it.

@@ -32,7 +32,9 @@ class TrainerNonlinearity(TrainerCallback):
     stop : bool, default=True
         Whether to stop; otherwise it only logs.
     load_best : bool, default=True
-        Keep the weights of the best epoch in memory, and load them if it stops.
+        Keep the weights of the best epoch in memory, and load them at the end; not
+        where ``stop`` is False, nor where the Trainer loads its own best ones
+        (``load_best_model_at_end``).
     **settings : dict
         Of :class:`~sknonlin.callbacks.NonlinearityMonitor`.
 
@@ -90,7 +92,8 @@ class TrainerNonlinearity(TrainerCallback):
         self.monitor_ = monitor_of(
             type(self).__name__, self.X, self.y, loader, self.settings
         )
-        self._stopper = Stopper(self.load_best and self.stop)
+        load_best = self.load_best and self.stop and not args.load_best_model_at_end
+        self._stopper = Stopper(load_best)
         measured(self.monitor_, kwargs["model"])
 
     def on_epoch_end(self, args, state, control, **kwargs):
