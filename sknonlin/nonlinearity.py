@@ -116,13 +116,14 @@ def validate_shape(estimator, X, *, reset):
 
 
 def warn_of_exact(ranks, errors):
-    """Warn of ranks that fit any matrix, or that of a class, exactly."""
-    exact = ranks[(np.atleast_2d(errors) == 0).any(0) & (ranks > 1)].tolist()
+    """Warn of ranks that fit whatever there is exactly."""
+    exact = ranks[(np.atleast_2d(errors) == 0).all(0) & (ranks > 1)].tolist()
     if exact:
+        what = "X" if errors.ndim == 1 else "every class"
         warn_user(
-            f"The ranks {exact} fit X, or a class of it, exactly: it has no more samples "
-            "or features than that, or a rank no higher. Errors of 0 lower the score and "
-            f"tell no layers apart. Pass ranks below {exact[0]}."
+            f"The ranks {exact} fit {what} exactly: it has no more samples or features "
+            "than that, or no higher rank itself. Errors of 0 lower the score and tell no "
+            f"layers apart. Pass ranks below {exact[0]}."
         )
 
 

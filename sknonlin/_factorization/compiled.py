@@ -16,9 +16,10 @@ from sknonlin._running.parallel import in_threads
 from sknonlin._running.torch_settings import operations_alone, thread_count
 
 FOLDER = Path(__file__).parent
-SOURCES = ("method.py", "simd.py", "path_kernel.py", "row_kernel.py")
+SOURCES = ("method.py", "simd.py", "path_kernel.py", "row_kernel.py", "cone_kernel.py")
 MOST_NUMBERS = 2**20  # of a matrix: more are faster by BLAS, with threads for each product
 CHUNK = 2048  # rows for which a thread finds what cones leave of them
+MOST_GENERATORS = 128  # of a cone: systems of more are solved faster by LAPACK
 LITTLE_WORK = 2**22  # numbers times ranks, which are computed before threads have begun
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -32,13 +33,15 @@ class Kernels:
     """
 
     def __init__(self, dtype):
-        from sknonlin._factorization import path_kernel, row_kernel, simd
+        from sknonlin._factorization import cone_kernel, path_kernel, row_kernel, simd
 
         sources = b"".join((FOLDER / name).read_bytes() for name in SOURCES)
         self._mark = f"{NAMES[dtype]}_{hashlib.sha256(sources).hexdigest()[:12]}"
         self.lapack = simd.eigensolver()
         self.learn_matrix = self._compiled(path_kernel.learn_matrix)
         self.energies_left = self._compiled(row_kernel.energies_left)
+        self.cone_weights = self._compiled(cone_kernel.cone_weights)
+        self.exact_weights = self._compiled(cone_kernel.exact_weights)
 
     def _compiled(self, function):
         from numba import njit
@@ -69,6 +72,14 @@ def serves(X, ranks):
     small = X.shape[1] * X.shape[2] <= MOST_NUMBERS
     there = X.device.type == "cpu" and X.dtype in NAMES and len(ranks) > 0
     return small and there and kernels(X.dtype) is not None
+
+
+def serves_cones(G):
+    """Whether weights on cones (n_cones, k, k) are found in compiled functions."""
+    there = (
+        G.device.type == "cpu" and G.dtype in NAMES and 0 < G.shape[1] <= MOST_GENERATORS
+    )
+    return there and kernels(G.dtype) is not None
 
 
 def context_for(n_numbers, device):
@@ -151,3 +162,39 @@ def energies_left_compiled(X, scale, components):
 
     in_threads(compute, parts, threads_for(X.numel(), ranks))
     return energies.sum(1)
+
+
+def on_cones(function, G, F, W):
+    """Call a function of `cone_kernel` for the columns of all cones, in parts.
+
+    Parameters
+    ----------
+    function : compiled function
+    G : tensor of shape (n_cones, k, k)
+    F : tensor of shape (n_cones, k, m)
+    W : tensor of shape (n_cones, k, m) or (n_cones, m, k)
+        It is written to.
+    """
+    n_cones, k, m = F.shape
+    grams, crossed, weights = G.contiguous().numpy(), F.contiguous().numpy(), W.numpy()
+    parts = [(i, start) for i in range(n_cones) for start in range(0, m, CHUNK)]
+
+    def compute(part):
+        i, start = part
+        function(grams[i], crossed[i], start, min(m, start + CHUNK), weights[i])
+
+    in_threads(compute, parts, threads_for(F.numel(), [k]))
+
+
+def cone_weights_compiled(G, F):
+    """Do what `compressions.cone_weights` does."""
+    W = torch.empty_like(F, memory_format=torch.contiguous_format)
+    on_cones(kernels(F.dtype).cone_weights, G, F, W)
+    return W
+
+
+def exact_weights_compiled(G, F):
+    """Do what `nnls.pivoted` does."""
+    W = F.new_empty(F.shape[0], F.shape[2], F.shape[1])
+    on_cones(kernels(F.dtype).exact_weights, G, F, W)
+    return W

@@ -16,10 +16,12 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from sknonlin._factorization.compiled import (
+    cone_weights_compiled,
     context_for,
     energies_left_compiled,
     learn_path_compiled,
     serves,
+    serves_cones,
 )
 from sknonlin._factorization.method import N_FINAL_STEPS
 from sknonlin._factorization.nnls import admm_update, project
@@ -187,6 +189,8 @@ def exact_components(X, k):
 
 def cone_weights(G, F):
     """Non-negative weights (b, k, n) from Gram matrices and cross products with rows."""
+    if serves_cones(G):
+        return cone_weights_compiled(G, F)
     return admm_update(G, F, torch.zeros_like(F), N_FINAL_STEPS).clamp_(min=0)
 
 

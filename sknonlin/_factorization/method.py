@@ -7,6 +7,10 @@ N_UPDATE_STEPS = 2  # per factor and alternation
 N_FINAL_STEPS = 15  # of the weights in the end
 N_SUPPORT_STEPS = 20  # that find which weights are positive
 
+# Pivoting
+N_EXCHANGES = 12  # rows that need more are those of degenerate cones
+PATIENCE = 3  # exchanges that may leave as many weights infeasible
+
 # The alternation
 MOMENTUM = 0.7
 CHECK_EVERY = 4

@@ -7,16 +7,18 @@ import torch
 from scipy import optimize
 from torch.nn import functional
 
+from sknonlin._factorization.compiled import exact_weights_compiled, serves_cones
 from sknonlin._factorization.method import (
+    N_EXCHANGES,
     N_SUPPORT_STEPS,
     N_UPDATE_STEPS,
+    PATIENCE,
     RELAXATION,
     RHO,
 )
 from sknonlin._matrices.products import FLOOR, add_products, gram, products
 from sknonlin._running.memory import COPIES, MOST, affordable
 
-N_EXCHANGES = 12  # of pivoting; rows that need more are those of degenerate cones
 ROUNDINGS = 20  # at most, in units of the last digit, of a squared norm of 1
 #: What may be left of a row of norm 1 above the least.
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-9}
@@ -84,7 +86,7 @@ def pivot(G, F, support, owner):
     right = (F / scales[owner]).norm(dim=1, keepdim=True)
     result = torch.full_like(F, torch.nan)
     fewest = torch.full((m,), k + 1, device=F.device)
-    patience = torch.full((m,), 3, device=F.device)
+    patience = torch.full((m,), PATIENCE, device=F.device)
     todo = torch.arange(m, device=F.device)
     order = torch.arange(k, device=F.device)
     for _ in range(N_EXCHANGES):
@@ -99,7 +101,7 @@ def pivot(G, F, support, owner):
         ended = count == 0
         result[todo[ended]] = z[ended].clamp(min=0)
         fewer = count < fewest[todo]
-        patience[todo] = torch.where(fewer, 3, patience[todo] - 1)
+        patience[todo] = torch.where(fewer, PATIENCE, patience[todo] - 1)
         fewest[todo] = torch.minimum(count, fewest[todo])
         last = order == torch.where(wrong, order, -1).amax(1, keepdim=True)
         exchange = torch.where(patience[todo, None] >= 0, wrong, last)
@@ -155,6 +157,8 @@ def pivoted(G, F):
     -------
     W : tensor of shape (n_cones, m, k)
     """
+    if serves_cones(G):
+        return exact_weights_compiled(G, F)
     n_cones, k, m = F.shape
     P, M = splitting(G, F)
     Z = iterate(P, M, P, N_SUPPORT_STEPS)

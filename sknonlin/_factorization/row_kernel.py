@@ -2,12 +2,8 @@
 
 from numba import njit
 
-from sknonlin._factorization.path_kernel import (
-    FINAL_STEPS,
-    PANEL,
-    penalized_inverse,
-    splitting_steps,
-)
+from sknonlin._factorization.cone_kernel import cone_operators
+from sknonlin._factorization.path_kernel import FINAL_STEPS, PANEL, splitting_steps
 from sknonlin._factorization.simd import (
     ANY_ORDER,
     NO,
@@ -36,15 +32,6 @@ def copy_panel(X, first, width, scale, panel):
             panel[j, i] = X[first + i, j] * scale
         for i in range(width, panel.shape[1]):
             panel[j, i] = 0
-
-
-@njit(nogil=True)
-def cone_operators(H, k, like):
-    """Inverse and penalties of the splitting iteration for a cone."""
-    G, operators = zeros(k, k, like), zeros(k + 1, k, like)
-    gram_matrix(H, k, G)
-    penalized_inverse(G, k, operators, operators[k])
-    return operators
 
 
 @njit(nogil=True)
@@ -95,12 +82,13 @@ def energies_left(X, first, last, scale, components, ranks, energies):
     width = min(PANEL, padded(last - first, X.itemsize))
     H, panel, R = zeros(most, q, X), zeros(q, width, X), zeros(q, width, X)
     F, U, T = zeros(most, width, X), zeros(most, width, X), zeros(most, width, X)
-    place = 0
+    G, place = zeros(most, most, X), 0
     for r in range(len(ranks)):
         k = ranks[r]
         copy_components(components, place, k, q, H)
         place += k
-        operators = cone_operators(H, k, X)
+        gram_matrix(H, k, G)
+        operators = cone_operators(G, k)
         for start in range(first, last, width):
             copy_panel(X, start, min(width, last - start), scale, panel)
             panel_weights(H, operators, panel, k, q, F, U, T)

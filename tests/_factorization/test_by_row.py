@@ -37,6 +37,7 @@ def test_score_by_class_takes_the_class_given_or_the_best(labelled):
     np.testing.assert_allclose(scorer.score_samples(X), areas.min(1))
 
 
+@pytest.mark.filterwarnings("ignore:The ranks")
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("n_elements", [1, 24 * 60, 2**20])
 def test_rows_of_classes_of_any_size_in_stacks_of_any(

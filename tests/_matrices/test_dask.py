@@ -255,6 +255,7 @@ def test_a_cluster_gives_the_same(classes, client):
 HEIGHTS = [21, 24, 24, 30, 40, 8]
 
 
+@pytest.mark.filterwarnings("ignore:The ranks")
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize(
     ("ranks", "n_features"),

@@ -78,6 +78,7 @@ def test_autocast_changes_nothing(activations):
     torch.testing.assert_close(scores, expected)
 
 
+@pytest.mark.filterwarnings("ignore:The ranks")
 @pytest.mark.parametrize("compression", ["nmf", "pca", "ablation"])
 def test_default_device_is_not_used(compression):
     X = relu_matrix(60, 20)
