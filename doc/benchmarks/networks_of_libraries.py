@@ -494,11 +494,12 @@ def page(rows):
         [
             "# Networks of other libraries",
             "",
-            "Written by `benchmarks/networks_of_libraries.py`, which says what is done.",
+            f"Of {len(rows)} networks, {n_works} work as they are, and {n_others} have no "
+            'ReLU and work with `layers="auto"`. '
+            f"{len(rows) - n_works - n_others} end in an error that says why, or are to be "
+            "looked at.",
             "",
-            f"{len(rows)} networks: {n_works} work, {n_others} have no ReLU and work with "
-            f'`layers="auto"`, {len(rows) - n_works - n_others} end in an error that says '
-            "why, or are to be looked at. "
+            "Written by `benchmarks/networks_of_libraries.py`, which says what is done. "
             f"{', '.join(versions)}; one core of {tables.machine()}.",
             "",
             tables.table([*head, "MiB", "outcome"], rows),
