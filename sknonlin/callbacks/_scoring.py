@@ -57,16 +57,9 @@ class NonlinearityScoring(Callback):
     unit : {"epoch", "batch"}, default="epoch"
         What ``every`` counts. Measured by batches, the history has a row for each of
         these batches with the score, and for the epoch the last one.
-    ranks : "auto" or iterable of int, default="auto"
-        As in :class:`NonlinearityMonitor`.
-    batch_size : "auto" or int, default="auto"
-        Samples in a measured batch, as in :class:`NonlinearityMonitor`.
-    n_batches : int, default=1
-        Measured batches, as in :class:`NonlinearityMonitor`.
-    n_samples : "auto" or int, default="auto"
-        Samples whose answers count, as in :class:`NonlinearityMonitor`.
-    random_state : int, RandomState instance or None, default=0
-        Chooses their samples.
+    ranks, batch_size, n_batches, n_samples, random_state : as of \
+            :class:`NonlinearityMonitor`
+        What is measured, and on which samples.
 
     Raises
     ------

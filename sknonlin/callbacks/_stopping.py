@@ -22,29 +22,16 @@ class MemorizationStopping(NonlinearityScoring):
 
     Parameters
     ----------
-    name : str, default="nmf_auc"
-        As in :class:`NonlinearityScoring`.
-    layers : "relu", "auto" or list of str, default="relu"
-        As in :class:`NonlinearityScoring`.
-    every : int, default=1
-        As in :class:`NonlinearityScoring`.
-    unit : {"epoch", "batch"}, default="epoch"
-        As in :class:`NonlinearityScoring`; it stops at an epoch's end.
+    name, layers, every, unit : as of :class:`NonlinearityScoring`
+        What is written, and how often. It stops only at the end of an epoch.
     load_best : bool, default=True
         Keep the weights of the best epoch in memory, and load them at the end.
     sink : callable, default=None
         Called with ``reason_`` at the end of the training, as ``print``. None: nothing
         is said, unless the net's ``verbose`` is above 0, which prints it.
-    ranks : "auto" or iterable of int, default="auto"
-        As in :class:`NonlinearityScoring`.
-    batch_size : "auto" or int, default="auto"
-        As in :class:`NonlinearityScoring`.
-    n_batches : int, default=1
-        As in :class:`NonlinearityScoring`.
-    n_samples : "auto" or int, default="auto"
-        As in :class:`NonlinearityScoring`.
-    random_state : int, RandomState instance or None, default=0
-        As in :class:`NonlinearityScoring`.
+    ranks, batch_size, n_batches, n_samples, random_state : as of \
+            :class:`NonlinearityMonitor`
+        What is measured, and on which samples.
 
     Attributes
     ----------
@@ -60,6 +47,11 @@ class MemorizationStopping(NonlinearityScoring):
     See Also
     --------
     NonlinearityScoring : Only writes the columns.
+
+    Notes
+    -----
+    As :class:`NonlinearityScoring` does, it adds up the loss of every sample, over all
+    epochs until it stops; a :class:`~sknonlin.MemorizationDetector` around the net uses it.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from torch import nn
 from sknonlin import MemorizationDetector
 from sknonlin._memorization.known_samples import labelled, sample_keys
 from sknonlin._memorization.trajectory import Trajectory, trajectory_of, watched
-from sknonlin.callbacks import NonlinearityScoring
+from sknonlin.callbacks import MemorizationStopping, NonlinearityScoring
 from sknonlin.datasets import make_noisy_labels
 from tests.architectures import mlp, seeded
 from tests.conftest import first_digits
@@ -74,9 +74,10 @@ def test_the_users_callbacks_stay(digits):
 
 
 @pytest.mark.filterwarnings("ignore:The network fits")
-def test_a_scoring_callback_records_it(digits):
+@pytest.mark.parametrize("callback", [NonlinearityScoring, MemorizationStopping])
+def test_a_callback_that_measures_records_it(digits, callback):
     X, given, _ = digits
-    scoring = NonlinearityScoring(batch_size=100)
+    scoring = callback(batch_size=100)
     trained = seeded(lambda: net(max_epochs=20, callbacks=[scoring]).fit(X, given))
     alone = seeded(lambda: watched(net(max_epochs=20)).fit(X, given))
     names = names_of(X, given)
