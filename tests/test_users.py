@@ -11,6 +11,9 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import Dataset
@@ -402,3 +405,37 @@ def test_activations_of_every_kind_at_every_entry():
     assert 0 <= monitor.update(Gated()) <= 1
     net = skorch_net(Gated, max_epochs=2, callbacks=[NonlinearityScoring(layers="auto")])
     assert len(net.fit(X, Y).history[:, "nmf_auc_gelu"]) == 2
+
+
+class Told:
+    """A callback of scikit-learn that notes the tasks it is told of."""
+
+    def __init__(self):
+        self.begun, self.ended = [], []
+
+    def setup(self, estimator, context):
+        """Do nothing."""
+
+    def teardown(self, estimator, context):
+        """Do nothing."""
+
+    def on_fit_task_begin(self, estimator, context):
+        self.begun.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context):
+        self.ended.append(context.task_name)
+
+
+def test_callbacks_of_scikit_learn_around_a_detector():
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has them from 1.9 on")
+    detector = MemorizationDetector(skorch_net(max_epochs=1), random_state=0)
+    pipeline = make_pipeline(StandardScaler(), detector)
+    grid = {"memorizationdetector__batch_size": [5, 10]}
+    told = Told()
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").set_callbacks(told)
+    search.fit(X, Y)
+    assert told.begun.count("candidate-split-evaluation") == 4
+    assert sorted(told.begun) == sorted(told.ended)
+    told = Told()
+    pipeline.set_callbacks(told).fit(X, Y)
+    assert told.ended[-2:] == ["fit-final-estimator", "fit"]
