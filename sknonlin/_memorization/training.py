@@ -317,13 +317,11 @@ def warn_of_misfit(accuracy, by_class, n_classes):
     if accuracy < ENOUGH_FIT or uneven:
         fit = by_class if uneven else accuracy
         over = " (the mean over the classes)" if uneven else ""
-        chance = accuracy <= 1.2 / n_classes
-        remedy = NO_FIT if chance else "Train it longer before you compare the score."
+        chance = f" {NO_FIT}" if accuracy <= 1.2 / n_classes else ""
         warn_user(
-            f"The network fits {fit:.2f} of its training labels{over}, and "
-            "memorization_score_ compares networks that fit theirs: one that is hardly "
-            f"trained scores as high as one that memorized. {remedy} Flags and reports of "
-            "wrong labels do not need that."
+            f"The network fits {fit:.2f} of its training labels{over}.{chance} Flags and "
+            "reports of wrong labels do not need more, but memorization_score_ does: a "
+            "network that is hardly trained scores as high as one that memorized."
         )
 
 
