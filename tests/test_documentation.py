@@ -88,3 +88,13 @@ def test_code_fits_into_a_column(page):
     text = (ROOT / "doc" / f"{page}.md").read_text()
     for code in re.findall(r"```.*?```", text, re.DOTALL):
         assert [line for line in code.splitlines() if len(line) > WIDEST_CODE] == []
+
+
+def test_pages_of_benchmarks_begin_with_their_answer():
+    scripts = (ROOT / "doc").glob("*/*.py")
+    kept = [script for script in scripts if "with_answer(text" in script.read_text()]
+    assert len(kept) > 10
+    for script in kept:
+        page = script.with_suffix(".md")
+        if page.exists():
+            assert re.match(r"# .*\n\n<!-- answer, by hand -->\n\w", page.read_text()), page
