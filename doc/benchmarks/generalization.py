@@ -146,8 +146,13 @@ def judged(frame, names):
     rng, n, rows = np.random.default_rng(0), len(gap), {}
     draws = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(N_DRAWN)]
     for name in names:
-        values = frame[name].to_numpy()
-        cmi, *again = information(gap, values, levels, draws)
+        values = frame.get(name, pd.Series(np.nan, frame.index)).to_numpy(float)
+        known = not np.isnan(values).any()
+        cmi, *again = (
+            information(gap, values, levels, draws)
+            if known
+            else np.full(1 + N_DRAWN, np.nan)
+        )
         rows[name] = {
             "CMI": cmi,
             "draws": np.array(again),
@@ -172,10 +177,12 @@ def write(folder):
     }
     frames = {grid: frame for grid, (frame, _) in read.items()}
     dropped = {grid: number for grid, (_, number) in read.items()}
-    chosen_on = judged(frames[shown.CHOSEN_ON], readings.READINGS)
+    all_readings = {
+        grid: judged(frame, readings.READINGS) for grid, frame in frames.items()
+    }
     names = [*shown.ours(), *shown.PAPER, *shown.PEERS]
     found = {grid: judged(frame, names) for grid, frame in frames.items()}
-    page = shown.page(frames, dropped, chosen_on, found)
+    page = shown.page(frames, dropped, all_readings, found)
     (HERE / "generalization.md").write_text(page)
 
 

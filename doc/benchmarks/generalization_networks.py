@@ -36,7 +36,7 @@ MILD = {"weight_decay": (0.0, 0.2), "dropout": (0.0, 0.1)}  # for narrow ones to
 GRIDS = {  # the levels that differ
     "digits mlp": {"n_train": (250, 500)},
     "fashion mlp": {**SMALL, **MILD, "width": (32, 128)},
-    "fashion cnn": {**SMALL, **MILD, "width": (8, 16), "depth": (1, 2)},
+    "fashion cnn": {**MILD, "n_train": (300, 600), "width": (8, 16), "depth": (1, 2)},
     "letters mlp": {**MILD, "n_train": (1000, 2000), "width": (64, 128)},
 }
 SEEDS, MAX_EPOCHS, FIT = (0, 1), 200, 0.99
@@ -147,7 +147,7 @@ def train(setting, samples):
     first = [weight.detach().clone() for weight in network.parameters()]
     least, rate = LEAST.get(setting.grid, LEAST_OTHERS)
     optimizer = torch.optim.AdamW(
-        network.parameters(), rate, weight_decay=setting.weight_decay
+        network.parameters(), rate, weight_decay=setting.weight_decay, fused=True
     )
     for epoch in range(1, MAX_EPOCHS + 1):
         network.train()

@@ -2,6 +2,7 @@
 
 import generalization_readings as readings
 import numpy as np
+import pandas as pd
 from generalization_measures import MEASURES
 from generalization_networks import GRIDS, LEVELS
 from tables import machine, table, versions
@@ -10,6 +11,7 @@ CHOSEN_ON, *CONFIRMED_ON = GRIDS
 PACKAGES = ("sknonlin", "torch", "scikit-learn", "scipy", "numpy")
 CHOSEN = "cones: answers contradicted, all layers"  # on digits, before the others ran
 OURS = (
+    "cones: answers contradicted, first layer",  # level with the chosen one on digits
     *("memorization score", "memorization score, deepest layer"),
     *("memorization score, first layer", "memorization score, unlabelled samples"),
     *("1 - accuracy areas", "1 - accuracy areas, mixed batches"),
@@ -65,6 +67,8 @@ def named(name):
 
 def cell(row, best):
     """CMI, the sign of tau, and whether the best may be no better."""
+    if np.isnan(row.CMI):
+        return "-"
     level = np.quantile(best.draws - row.draws, 0.05) <= 0
     return f"{row.CMI:.1f}{' =' if level else ''} ({row.tau:+.2f})"
 
@@ -73,7 +77,7 @@ def summary_table(found):
     """Give CMI and tau of every measure on every grid, in the order of the mean rank."""
     grids = list(found)
     ranks = {grid: (-found[grid].CMI.astype(float)).rank() for grid in grids}
-    mean = sum(ranks[grid] for grid in CONFIRMED_ON) / len(CONFIRMED_ON)
+    mean = pd.DataFrame({grid: ranks[grid] for grid in CONFIRMED_ON}).mean(axis=1)
     best = {grid: found[grid].loc[found[grid].CMI.astype(float).idxmax()] for grid in grids}
     rows = [
         [
@@ -91,22 +95,23 @@ def summary_table(found):
 def rho_table(found):
     """Spearman's rank correlation of every measure with the gap."""
     names = list(next(iter(found.values())).index)
-    rows = [[named(n), *(f"{found[g].rho[n]:+.2f}" for g in found)] for n in names]
+    rows = [
+        [named(n), *(f"{found[g].rho[n]:+.2f}".replace("+nan", "-") for g in found)]
+        for n in names
+    ]
     return table(["measure", *found], rows)
 
 
 def readings_table(judged):
-    """All readings of the factorizations on the grid that one is chosen on."""
-    order = judged.CMI.astype(float).sort_values(ascending=False).index
-    rows = [
-        [
-            f"**{n}**" if n == CHOSEN else n,
-            *(f"{judged[c][n]:{f}}" for c, f in (("CMI", ".1f"), ("tau", "+.2f"))),
-            f"{judged.draws[n].std():.1f}",
-        ]
-        for n in order
-    ]
-    return table(["reading", "CMI, %", "tau", "deviation of CMI"], rows)
+    """CMI and tau of all readings of the factorizations on every grid."""
+    order = judged[CHOSEN_ON].CMI.astype(float).sort_values(ascending=False).index
+    rows = []
+    for name in order:
+        cells = [f"{j.CMI[name]:.1f} ({j.tau[name]:+.2f})" for j in judged.values()]
+        cells = [text.replace("nan (+nan)", "-") for text in cells]
+        deviation = f"{judged[CHOSEN_ON].draws[name].std():.1f}"
+        rows.append([f"**{name}**" if name == CHOSEN else name, deviation, *cells])
+    return table(["reading", f"deviation, {CHOSEN_ON}", *judged], rows)
 
 
 def grids_table(frames, dropped):
@@ -145,7 +150,7 @@ def ours():
     return list(dict.fromkeys([CHOSEN, *OURS] if CHOSEN else OURS))
 
 
-def page(frames, dropped, chosen_on, found):
+def page(frames, dropped, all_readings, found):
     """Put the page together."""
     return f"""# Predicting generalization
 
@@ -161,9 +166,11 @@ Spearman's rank correlation with the gap:
 {rho_table(found)}
 ## Choosing a reading
 
-Thirty readings of the factorizations on digits. The first one was taken to the other grids.
+Thirty readings of the factorizations, in the order of digits. The first one was taken to
+the other grids, before these were looked at. What the others would have done there is here
+for completeness, and no ground to choose one.
 
-{readings_table(chosen_on)}
+{readings_table(all_readings)}
 ## Networks
 
 {NETWORKS.strip()}
