@@ -20,6 +20,7 @@ AREAS = {
     "error": "area under the error curve",
     "accuracy": "area under the accuracy curve",
     "both": "area under the curve",
+    "share": "area, as a share of that of mixed batches",
 }
 MANY_LAYERS = 12  # with more, their names are upright
 MANY_LETTERS = 40  # with more, names are aslant
@@ -42,8 +43,9 @@ class LayerProfileDisplay:
         such layer or class.
     names : list of str of length n_lines
         Names in the legend.
-    curve : {"error", "accuracy", "both"}, default="error"
-        What they are areas under.
+    curve : {"error", "accuracy", "both", "share"}, default="error"
+        What they are areas under; of ``"share"``, that of errors, divided by the area of
+        mixed batches.
 
     Attributes
     ----------
@@ -107,8 +109,10 @@ class LayerProfileDisplay:
         ----------
         detector : MemorizationDetector
             Fitted.
-        curve : {"error", "accuracy", "both"}, default="error"
-            As in :meth:`from_profile`.
+        curve : {"error", "accuracy", "both", "share"}, default="error"
+            As in :meth:`from_profile`; or ``"share"``, which the memorization score is
+            made of: the area under a layer's error curve, divided by that of mixed
+            batches. At 1, the layer finds samples of a class as different as any.
         mixed : bool, default=False
             Add a line for the mixed batches, against which the memorization score holds
             those of one class: the closer both are, the more was memorized. Only for
@@ -137,11 +141,13 @@ class LayerProfileDisplay:
                 "and use from_profile."
             )
         check_is_fitted(detector)
+        if curve == "share" and not mixed:
+            return cls._of_shares(detector, name)
         if not mixed:
             return cls.from_profile(detector.profile_, curve=curve, name=name)
         if curve != "error":
             raise ValueError(
-                f"curve={curve!r}: accuracies of mixed batches are not measured. Choose "
+                f"curve={curve!r}: of mixed batches there are error curves only. Choose "
                 'curve="error", or mixed=False.'
             )
         prefix = "" if name is None else f"{name}, "
@@ -153,8 +159,22 @@ class LayerProfileDisplay:
         )
 
     @classmethod
+    def _of_shares(cls, detector, name):
+        """Take what a detector's score is made of, for every class."""
+        single, mixed = detector.profile_, detector.mixed_profile_
+        areas = area_under_curve(single.ranks, _drawing.curves_of(single, "error"))
+        reference = np.where(mixed.error_auc > 0, mixed.error_auc, np.inf)
+        score = f"memorization score {detector.memorization_score_:.3f}"
+        return cls(
+            layer_names=single.layer_names,
+            areas=(areas / reference[:, None])[None],
+            names=[score if name is None else f"{name}, {score}"],
+            curve="share",
+        )
+
+    @classmethod
     @validate_params(
-        {"curve": [StrOptions(set(AREAS))], "name": [str, None]},
+        {"curve": [StrOptions(set(AREAS) - {"share"})], "name": [str, None]},
         prefer_skip_nested_validation=True,
     )
     def from_profile(

@@ -45,6 +45,8 @@ class RankCurveDisplay:
         Name in the legend.
     title : str, default=None
         Title of a new figure.
+    mixed_curve : ndarray of shape (n_ranks,), default=None
+        The curve of mixed batches, drawn dotted beside the others.
 
     Attributes
     ----------
@@ -60,6 +62,8 @@ class RankCurveDisplay:
         The band over the curves; None where there is one curve.
     fill_ : matplotlib.collections.PolyCollection or None
         The shaded area; None without.
+    mixed_line_ : matplotlib.lines.Line2D or None
+        The curve of mixed batches; None without.
 
     See Also
     --------
@@ -93,6 +97,7 @@ class RankCurveDisplay:
     over: str = "classes"
     name: str | None = None
     title: str | None = None
+    mixed_curve: NDArray | None = None
 
     @property
     def area(self) -> float:
@@ -100,7 +105,9 @@ class RankCurveDisplay:
         return area_under_curve(self.ranks, mean_of_known(self.curves, 0))
 
     @classmethod
-    @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
+    @validate_params(
+        CONSTRAINTS | {"mixed": ["boolean"]}, prefer_skip_nested_validation=True
+    )
     def from_estimator(
         cls,
         estimator: Any,
@@ -108,6 +115,7 @@ class RankCurveDisplay:
         layer: str | int | None = None,
         curve: str = "error",
         over: str | None = None,
+        mixed: bool = False,
         name: str | None = None,
     ) -> Self:
         """Take the curves of a fitted estimator.
@@ -122,6 +130,10 @@ class RankCurveDisplay:
             Which curve; an ``ActivationNonlinearity`` has that of errors.
         over : {"classes", "batches"}, default=None
             As in :meth:`from_profile`; only for a detector.
+        mixed : bool, default=False
+            Add the curve of mixed batches. The layer's share in the memorization score is
+            the area of one class divided by that of mixed batches. Only for the error
+            curves of a detector.
         name : str, default=None
             Name in the legend; None: that of a detector's layer.
 
@@ -141,9 +153,19 @@ class RankCurveDisplay:
         """
         if hasattr(estimator, "label_report"):  # a MemorizationDetector
             check_is_fitted(estimator)
-            return cls.from_profile(
+            display = cls.from_profile(
                 estimator.profile_, layer=layer, curve=curve, over=over, name=name
             )
+            if mixed and curve != "error":
+                raise ValueError(
+                    f"curve={curve!r}: of mixed batches there are error curves only. "
+                    'Choose curve="error", or mixed=False.'
+                )
+            if mixed:
+                position = layer_position(estimator.profile_.layer_names, layer)
+                curves = _drawing.curves_of(estimator.mixed_profile_, "error")
+                display.mixed_curve = mean_of_known(curves[position], 0)
+            return display
         if not hasattr(estimator, "reconstruct"):  # nor an ActivationNonlinearity
             raise TypeError(
                 f"estimator is a {type(estimator).__name__}; it must be a fitted "
@@ -151,11 +173,12 @@ class RankCurveDisplay:
                 "profile with layer_profile, and use from_profile."
             )
         check_is_fitted(estimator)
-        if (layer, curve, over) != (None, "error", None):
+        if (layer, curve, over, mixed) != (None, "error", None, False):
             raise ValueError(
-                f"layer={layer!r}, curve={curve!r} and over={over!r} choose among the "
-                "curves of a MemorizationDetector; an ActivationNonlinearity has one error "
-                "curve, or one for each class. Leave them out."
+                f"layer={layer!r}, curve={curve!r}, over={over!r} and mixed={mixed!r} "
+                "choose among the curves of a MemorizationDetector; an "
+                "ActivationNonlinearity has one error curve, or one for each class. Leave "
+                "them out."
             )
         curves = np.atleast_2d(estimator.errors_)
         return cls(ranks=estimator.ranks_, curves=curves, name=name)
@@ -270,11 +293,19 @@ class RankCurveDisplay:
             band_kw=band_kw,
         )
         self.fill_ = self._shade(fill_kw) if fill else None
+        self.mixed_line_ = None if self.mixed_curve is None else self._draw_mixed()
         _drawing.whole_number_ticks(ax)
         _drawing.unit_interval(ax)
         ax.set(xlabel="rank", ylabel=_drawing.CURVES[self.curve])
         _drawing.draw_legend(ax)
         return self
+
+    def _draw_mixed(self):
+        area = area_under_curve(self.ranks, self.mixed_curve)
+        share = f", share {min(1.0, self.area / area):.3f}" if area else ""
+        label = f"mixed batches, area {area:.3f}{share}"
+        settings = {"color": self.line_.get_color(), "linestyle": ":", "label": label}
+        return self.ax_.plot(self.ranks, self.mixed_curve, **settings)[0]
 
     def _shade(self, fill_kw):
         label = _drawing.shade_label(self.line_.get_label())

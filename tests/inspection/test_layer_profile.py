@@ -98,8 +98,25 @@ def test_layers_of_a_detector(detector):
         display.lines_[1].get_ydata(), detector.mixed_profile_.error_auc, rtol=1e-6
     )
     assert display.names == ["net, batches of one class", "net, mixed batches"]
-    with pytest.raises(ValueError, match="mixed batches are not measured"):
-        LayerProfileDisplay.from_estimator(detector, mixed=True, curve="accuracy")
+    for curve in ("accuracy", "share"):
+        with pytest.raises(ValueError, match="of mixed batches there are error curves"):
+            LayerProfileDisplay.from_estimator(detector, mixed=True, curve=curve)
+
+
+def test_what_the_score_is_made_of(detector):
+    display = LayerProfileDisplay.from_estimator(detector, curve="share").plot()
+    np.testing.assert_allclose(
+        display.lines_[0].get_ydata().clip(max=1), detector.layer_scores_, rtol=1e-6
+    )
+    weights = detector.mixed_profile_.error_auc
+    score = np.average(display.areas[0].mean(1), weights=weights)
+    assert score == pytest.approx(detector.memorization_score_)
+    assert legend_of(display)[0] == f"memorization score {score:.3f}"
+    assert "share" in display.ax_.get_ylabel()
+    display = LayerProfileDisplay.from_estimator(detector, curve="share", name="net")
+    assert display.names == [f"net, memorization score {score:.3f}"]
+    with pytest.raises(ValueError, match="'curve' parameter"):
+        LayerProfileDisplay.from_profile(detector.profile_, curve="share")
 
 
 @pytest.mark.parametrize(

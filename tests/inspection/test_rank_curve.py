@@ -120,6 +120,18 @@ def test_curves_of_a_detector(detector):
     np.testing.assert_allclose(display.curves, detector.profile_.accuracies[1])
 
 
+def test_the_curve_of_mixed_batches_beside_that_of_one_class(detector):
+    display = RankCurveDisplay.from_estimator(detector, layer="3", mixed=True).plot()
+    np.testing.assert_allclose(
+        display.mixed_line_.get_ydata(), detector.mixed_profile_.errors[1].mean(0)
+    )
+    share = f"share {detector.layer_scores_[1]:.3f}"
+    assert any(share in entry for entry in legend_of(display))
+    assert RankCurveDisplay.from_estimator(detector).plot().mixed_line_ is None
+    with pytest.raises(ValueError, match="of mixed batches there are error curves only"):
+        RankCurveDisplay.from_estimator(detector, curve="accuracy", mixed=True)
+
+
 def test_several_rank_curves_on_one_axis():
     display = RankCurveDisplay.from_profile(profile_of(), name="first").plot()
     other = RankCurveDisplay.from_profile(profile_of(seed=1), name="second")
@@ -162,6 +174,11 @@ def test_a_scorer_has_one_error_curve(activations):
     with pytest.raises(NotFittedError):
         RankCurveDisplay.from_estimator(scorer)
     scorer.fit(activations)
-    for settings in ({"layer": 0}, {"curve": "accuracy"}, {"over": "batches"}):
+    for settings in (
+        {"layer": 0},
+        {"curve": "accuracy"},
+        {"over": "batches"},
+        {"mixed": True},
+    ):
         with pytest.raises(ValueError, match=r"one error curve.*Leave them out"):
             RankCurveDisplay.from_estimator(scorer, **settings)
