@@ -244,6 +244,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     found = text(run(arguments), arguments)
     if arguments.write:
-        arguments.write.write_text(found)
+        arguments.write.write_text(tables.with_answer(found, arguments.write))
     else:
         print(found)

@@ -40,6 +40,7 @@ import joblib
 import numpy as np
 import torch
 from sklearn.decomposition import NMF
+from tables import with_answer
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -487,10 +488,11 @@ def main():
     ]
     if not arguments.confirm:
         lines += scaling()
-    report = "\n".join(header + lines) + "\n"
+    text = "\n".join(header + lines) + "\n"
     name = "nmf_path_confirmed.md" if arguments.confirm else "nmf_path.md"
-    pathlib.Path(__file__).with_name(name).write_text(report)
-    print(report)
+    path = pathlib.Path(__file__).with_name(name)
+    path.write_text(with_answer(text, path))
+    print(text)
 
 
 if __name__ == "__main__":
