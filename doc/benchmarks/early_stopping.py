@@ -30,9 +30,10 @@ EarlyStopping on a column, with `load_best`; the others stop as their authors sa
   numbers that jump from epoch to epoch; this one does not follow the jumps.
 
 The definition of `nmf_auc` and the rule of MemorizationStopping were chosen on the
-trainings of `tuned`. Those of `confirmed` were looked at twice: with the first rule of
+trainings of `tuned`. 54 of `confirmed` were looked at twice: with the first rule of
 MemorizationStopping (two standard errors; weights loaded only where it stops; mean loss
-1.65 there), and with the one that was then chosen on `tuned`.
+1.65 there), and with the one that was then chosen on `tuned`. The other 25, most of them
+CNNs, were recorded after that.
 """
 
 import argparse
