@@ -39,7 +39,7 @@ from scipy.stats import kendalltau, spearmanr
 
 HERE = pathlib.Path(__file__).parent
 HYPERPARAMETERS = [field.name for field in fields(Setting)][2:]
-N_DRAWN = 100
+N_DRAWN = 60
 
 
 # Running ------------------------------------------------------------------------------
@@ -139,19 +139,19 @@ def information(gap, measure, levels, draws=()):
     return shares
 
 
-def judged(frame, names):
+def judged(frame, names, n_drawn=N_DRAWN):
     """CMI, also of networks drawn again, tau and rho: a row for each measure."""
     gap = (frame.train_accuracy - frame.test_accuracy).to_numpy()
     levels = (frame[HYPERPARAMETERS] == frame[HYPERPARAMETERS].max()).to_numpy().astype(int)
     rng, n, rows = np.random.default_rng(0), len(gap), {}
-    draws = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(N_DRAWN)]
+    draws = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(n_drawn)]
     for name in names:
         values = frame.get(name, pd.Series(np.nan, frame.index)).to_numpy(float)
         known = not np.isnan(values).any()
         cmi, *again = (
             information(gap, values, levels, draws)
             if known
-            else np.full(1 + N_DRAWN, np.nan)
+            else np.full(1 + n_drawn, np.nan)
         )
         rows[name] = {
             "CMI": cmi,

@@ -39,7 +39,7 @@ GRIDS = {  # the levels that differ
     "fashion cnn": {**MILD, "n_train": (300, 600), "width": (8, 16), "depth": (1, 2)},
     "letters mlp": {**MILD, "n_train": (1000, 2000), "width": (64, 128)},
 }
-SEEDS, MAX_EPOCHS, FIT = (0, 1), 200, 0.99
+SEEDS, MAX_EPOCHS, FIT = (0, 1), 300, 0.99
 LEAST = {"digits mlp": (50, 1e-3)}  # epochs, and the learning rate
 LEAST_OTHERS = (30, 2e-3)
 
