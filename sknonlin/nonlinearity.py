@@ -117,8 +117,8 @@ def validate_shape(estimator, X, *, reset):
 
 def warn_of_exact(ranks, errors):
     """Warn of ranks that fit whatever there is exactly."""
-    exact = ranks[(np.atleast_2d(errors) == 0).all(0) & (ranks > 1)].tolist()
-    if exact:
+    exact = ranks[(np.atleast_2d(errors) == 0).all(0)].tolist()
+    if exact and exact[0] > 1:
         what = "X" if errors.ndim == 1 else "every class"
         warn_user(
             f"The ranks {exact} fit {what} exactly: it has no more samples or features "

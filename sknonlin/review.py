@@ -287,7 +287,7 @@ def corrected_labels(
                 f"report has {len(report)} samples, but not all up to index "
                 f"{report['index'].max()}. Give the whole report, or the labels as y=."
             )
-        y = np.array(report["given"].tolist())
+        y = labels_as_given(report["given"].tolist())
     report = report.assign(index=places_of(report, y))
     positions = report["index"].tolist()
     check_pairs(plain(y), positions, plain(report["given"]) if len(report) else [])
@@ -298,6 +298,12 @@ def corrected_labels(
         chosen &= report["certainty"] >= min_certainty
     chosen = report[chosen]
     return replaced(y, chosen["index"].tolist(), chosen["suggested"].tolist())
+
+
+def labels_as_given(labels):
+    """Make an array of labels: of objects, unless all are of one type."""
+    one = len({type(label) for label in labels}) == 1
+    return np.array(labels, dtype=None if one else object)
 
 
 @validated(VIEW)

@@ -75,18 +75,44 @@ def test_clean_labels_are_trained_on_to_the_end(digits):
     assert torch.equal(net.module_.last.weight, plain.module_.last.weight)
 
 
-def test_the_best_epoch_is_loaded_at_the_end_too(digits):
-    weights = Weights()
-    stopping = ("stop", MemorizationStopping())
-    settings = {"max_epochs": 25, "module__n_hidden": 128, "lr": 0.01}
-    net = fit(make_net(weights, stopping, **settings), *digits)
+class FirstWeights(Weights):
+    """Load the weights of the first epoch, as Checkpoint does those of the best."""
+
+    load_best = True
+
+    def on_train_end(self, net, **kwargs):
+        with torch.no_grad():
+            net.module_.last.weight.copy_(self.kept[0])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_weights_that_another_callback_loads_stay(digits, first):
+    other, stopping = FirstWeights(), ("stop", MemorizationStopping())
+    callbacks = [other, stopping] if first else [stopping, other]
+    settings = {"max_epochs": 12, "module__n_hidden": 128, "lr": 0.01}
+    net = fit(make_net(*callbacks, **settings), *digits)
+    assert torch.equal(
+        net.module_.last.weight, dict(net.callbacks_)["FirstWeights"].kept[0]
+    )
     stop = dict(net.callbacks_)["stop"]
-    best = int(np.argmax(net.history[:, "nmf_auc"]))
     assert stop.stopped_epoch_ is None
-    assert stop.best_epoch_ == best + 1 < 25
-    assert f"The weights are those of epoch {best + 1}." in stop.reason_
-    kept = dict(net.callbacks_)["Weights"].kept[best]
-    assert torch.equal(net.module_.last.weight, kept)
+    assert "The weights are" not in stop.reason_
+
+
+def test_an_input_that_tells_nothing_does_not_stop_it():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 64)).astype(np.float32)
+    y = ((X[:, 0] * X[:, 1] > 0) ^ (X[:, 2] > 0)).astype(np.int64)
+    net = fit(stopping_net({}, max_epochs=25), X, y)
+    stop = dict(net.callbacks_)["stop"]
+    assert len(net.history) == 25
+    assert np.isnan(stop.wrong_share_)
+    assert "too few labels" in stop.reason_
+
+
+def test_epochs_that_are_not_measured_are_not_thrown_away(digits):
+    net = fit(stopping_net({"every": 4}, max_epochs=7), *digits)
+    assert "The weights are" not in dict(net.callbacks_)["stop"].reason_
 
 
 def test_columns_are_those_of_the_scoring(noisy):

@@ -33,7 +33,8 @@ The definition of `nmf_auc` and the rule of MemorizationStopping were chosen on 
 trainings of `tuned`. 54 of `confirmed` were looked at twice: with the first rule of
 MemorizationStopping (two standard errors; weights loaded only where it stops; mean loss
 1.65 there), and with the one that was then chosen on `tuned`. The other 25, most of them
-CNNs, were recorded after that.
+CNNs, were recorded after that. On `tuned` it was chosen, too, that the last weights stay
+where nothing stopped and they score lower by no more than a standard error.
 """
 
 import argparse
@@ -53,7 +54,7 @@ from sknonlin._memorization.monitor import (
     n_chosen,
     sharpened,
 )
-from sknonlin._memorization.stopping import CONFIDENCE, WINDOW
+from sknonlin._memorization.stopping import CONFIDENCE, LOAD_CONFIDENCE, WINDOW
 from sknonlin._memorization.true_labels import read_labels
 from sknonlin._memorization.turning_point import TurningPoint
 
@@ -134,7 +135,8 @@ def stopping(columns):
     for i, value in enumerate(values):
         if turn.update(value, scores[i] if scores.shape[1] else None):
             return turn.best, i
-    return turn.best, len(values) - 1
+    last = len(values) - 1
+    return turn.best if turn.is_below_best(LOAD_CONFIDENCE) else last, last
 
 
 def disparity(columns):

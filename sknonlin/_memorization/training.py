@@ -28,8 +28,8 @@ from sknonlin._memorization.given_network import (
 from sknonlin._memorization.trajectory import watched
 from sknonlin._network.adapters import N_PREDICTED, as_network
 from sknonlin._network.samples import (
-    RAGGED,
     as_arrays,
+    as_one_array,
     check_labels,
     in_precision,
     is_frame,
@@ -197,9 +197,8 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
             vars(detector).pop(name, None)
         return X if isinstance(y, str) else (X, check_labels(X, y))
     if isinstance(X, list | tuple | np.ndarray) and wraps(estimator, TORCH):
-        if isinstance(X, list) and len({getattr(part, "shape", None) for part in X}) > 1:
-            raise ValueError(RAGGED)
-        refuse_no_numbers(np.asarray(as_arrays(X)))
+        X = as_one_array(X) if isinstance(X, list | tuple) else X
+        refuse_no_numbers(X)
     mapped = file_mapping(X) is not None  # of which no more than a part is held
     checked = validate_data(
         detector,

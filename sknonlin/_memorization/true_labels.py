@@ -4,7 +4,7 @@ A reader of the input answers for every sample by the labels of the others. A ta
 how often labels of each class are given as another. Both are fitted to the labels given.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import softmax
@@ -69,15 +69,20 @@ def explain(answers, codes):
     answers : ndarray of shape (n_samples, n_classes)
         What every label would be by the other samples, as a share of each class.
     codes : ndarray of int of shape (n_samples,)
-        The labels given.
+        The labels given. No label is one that is not among them.
 
     Returns
     -------
     TrueLabels
         Of the sharpness with the highest likelihood.
     """
-    found = [with_sharpness(softmax(b * answers, 1), codes) for b in SHARPNESS]
-    return max(found, key=lambda labels: labels.likelihood).given(codes)
+    present, own = np.unique(codes, return_inverse=True)
+    seen = answers[:, present]
+    found = [with_sharpness(softmax(b * seen, 1), own) for b in SHARPNESS]
+    best = max(found, key=lambda labels: labels.likelihood)
+    shares = np.zeros_like(answers, dtype=best.shares.dtype)
+    shares[:, present] = best.shares
+    return replace(best, shares=shares).given(codes)
 
 
 def with_sharpness(classes, codes):

@@ -31,13 +31,14 @@ class TurningPoint:
     error : float
         The standard error of the fall.
     turned : bool
-        Whether that is enough.
+        Whether that is enough. There is no verdict before a window is full.
     """
 
     def __init__(self, window, confidence):
         self.window, self.confidence = window, confidence
         self.means, self.best = [], 0
         self.fall, self.error, self.turned = 0.0, 0.0, False
+        self._best_scores = self._last_scores = None  # of samples, of two measurements
         self._recent = []  # scores of samples in the window
         self._best_window = None  # their means in the best one
         self._tops = []  # means of all windows
@@ -53,12 +54,14 @@ class TurningPoint:
         """
         self.means.append(mean)
         if mean > self.means[self.best] or np.isnan(self.means[self.best]):
-            self.best = len(self.means) - 1
+            self.best, self._best_scores = len(self.means) - 1, scores
+        self._last_scores = scores
         self._recent = [*self._recent, mean if scores is None else scores][-self.window :]
         averaged = np.mean(self._recent, axis=0)
         top = float(np.mean(averaged))
         if np.isnan(top):
             self._recent = []
+        if len(self._recent) < self.window:
             return self.turned
         self._tops.append(top)
         if self._best_window is None or top >= max(self._tops[:-1]):
@@ -69,6 +72,18 @@ class TurningPoint:
         self.error = self._standard_error(averaged)
         self.turned = self.fall > max(self.confidence * self.error, LEAST_FALL)
         return self.turned
+
+    def is_below_best(self, confidence):
+        """Whether the last measurement is below the best one by so many standard errors.
+
+        It is if its mean is, where there are no scores of samples.
+        """
+        fall = self.means[self.best] - self.means[-1]
+        if self._last_scores is None or self._best_scores is None:
+            return fall > 0
+        change = self._best_scores - self._last_scores
+        error = confidence * np.std(change) / np.sqrt(len(change))
+        return bool(fall > max(error, LEAST_FALL))
 
     def _standard_error(self, averaged):
         """Error of the difference of two windows."""

@@ -1,7 +1,6 @@
 """Samples of any kind as batches: what is chosen of them, cast, moved and split."""
 
 from collections.abc import Mapping
-from numbers import Number
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sknonlin._running.torch_settings import random_state_kept
-from sknonlin._running.validation import as_labels
+from sknonlin._running.validation import as_labels, is_missing
 
 RAGGED = (
     "The samples of X have different shapes. Pad them to one shape, or give a torch "
@@ -44,6 +43,15 @@ def dtype_name(dtype):
     return str(dtype).removeprefix("torch.")
 
 
+def like_a_number(value):
+    """Whether an object can be read as a number, or is one that is missing."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return is_missing(value)
+    return True
+
+
 def refuse_no_numbers(X):
     """Refuse an array of what is not a number, and say what to give instead.
 
@@ -52,8 +60,8 @@ def refuse_no_numbers(X):
     TypeError
         If it holds texts, dates, records, or objects such as paths and images.
     """
-    kind, first = X.dtype.kind, next(iter(X.flat), 0.0)
-    if kind in "USMmV" or (kind == "O" and not isinstance(first, Number)):
+    first = next(iter(X.flat), 0.0)
+    if X.dtype.kind in "USMmV" or (X.dtype.kind == "O" and not like_a_number(first)):
         raise TypeError(
             f"X holds a {type(first).__name__} for each sample, and a network takes "
             "numbers. For files and images, give a torch Dataset that makes tensors of "
@@ -86,6 +94,20 @@ def moved(batch, device):
         )
         return tree_map_only(torch.Tensor, lambda t: t.to(device, non_blocking=True), batch)
     return to_device(batch, device)
+
+
+def as_one_array(X):
+    """Make samples in a list an array.
+
+    Raises
+    ------
+    ValueError
+        If they differ in shape.
+    """
+    try:
+        return np.asarray(as_arrays(X))
+    except ValueError as error:
+        raise ValueError(RAGGED) from error
 
 
 def joined(batches):

@@ -115,7 +115,8 @@ def places_of(report, y):
         By these row labels, where y has all of them, and else as the report has them.
     """
     places = report["index"].tolist()
-    named = hasattr(y, "iloc") and has_row_labels(report) and y.index.is_unique
+    named = hasattr(y, "iloc") and has_row_labels(report)
+    named = named and y.index.is_unique and report.index.is_unique
     found = y.index.get_indexer(report.index) if named else np.array([-1])
     return places if (found < 0).any() else found.tolist()
 

@@ -80,7 +80,7 @@ class LightningNonlinearity(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
         self.first_ = trainer.current_epoch
-        self._stopper = Stopper(self.load_best and self.stop)
+        self._stopper = Stopper(self.load_best and self.stop, first=self.first_)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure, log, and stop if memorization is seen."""
@@ -93,8 +93,8 @@ class LightningNonlinearity(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Load the best weights, and say why it stopped."""
         stopper = self._stopper
-        self.stopped_epoch_, self.best_epoch_ = None, self.first_ + stopper.best_epoch
-        self.reason_ = stopper.reason()
+        self.stopped_epoch_, self.best_epoch_ = None, stopper.best_epoch
         if self.stop:
-            self.stopped_epoch_ = self.first_ + stopper.epoch if stopper.stops else None
+            self.stopped_epoch_ = stopper.epoch if stopper.stops else None
             stopper.finish({"module": pl_module})
+        self.reason_ = stopper.reason()

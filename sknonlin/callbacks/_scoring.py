@@ -274,7 +274,9 @@ def as_seed(random_state):
 
 def padded_apart(batches):
     """Whether tensors of batches differ in more than their number of samples."""
-    shapes = [[leaf.shape[1:] for leaf in tree_leaves(batch)] for batch in batches]
+    shapes = [
+        [getattr(leaf, "shape", ())[1:] for leaf in tree_leaves(batch)] for batch in batches
+    ]
     return any(own != shapes[0] for own in shapes)
 
 
@@ -294,7 +296,7 @@ def samples_of(net, dataset, index):
                 settings = net.get_params_for("iterator_valid")
                 settings["batch_size"] = len(chosen)
                 batches = list(net.iterator_valid(chosen, **settings))
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
             "NonlinearityScoring reads its samples with the net's iterator_valid, which "
             f"failed ({str(error).splitlines()[0]}). What iterator_train needs, as a "
@@ -305,7 +307,14 @@ def samples_of(net, dataset, index):
             "NonlinearityScoring needs the labels of the training data: its dataset "
             "must give pairs of a sample and its label."
         )
-    X, y = joined(map(tuple, batches))
+    try:
+        X, y = joined(map(tuple, batches))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            "NonlinearityScoring cannot join the batches of the training data "
+            f"({str(error).splitlines()[0]}). Call a NonlinearityMonitor on samples and "
+            "labels of your own."
+        ) from error
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:

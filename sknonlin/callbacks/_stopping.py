@@ -16,16 +16,19 @@ class MemorizationStopping(NonlinearityScoring):
     It writes the columns of :class:`NonlinearityScoring`, and knows their noise: the score
     is a mean over samples, always the same, so the standard error of a difference is that
     of their own differences. It stops when the mean of seven epochs is four standard errors
-    below the best mean of seven. Where there is nothing to memorize, the score does not
-    fall, and the net is trained to the end. Either way it loads the weights of the epoch
-    with the highest score.
+    below the best mean of seven, and loads the weights of the epoch with the highest score.
+    Where there is nothing to memorize, the score does not fall, and the net is trained to
+    the end. Then it loads these weights only if the last ones score lower by more than a
+    standard error. Where the input tells too few labels, it does not stop.
 
     Parameters
     ----------
     name, layers, every, unit : as of :class:`NonlinearityScoring`
         What is written, and how often. It stops only at the end of an epoch.
     load_best : bool, default=True
-        Keep the weights of the best epoch in memory, and load them at the end.
+        Keep the weights of the best epoch in memory, and load them at the end. Where
+        nothing stopped, the last ones stay if they were not measured, or if another
+        callback of the net, as ``Checkpoint``, loads its own.
     sink : callable, default=None
         Called with ``reason_`` at the end of the training, as ``print``. None: nothing
         is said, unless the net's ``verbose`` is above 0, which prints it.
@@ -111,8 +114,7 @@ class MemorizationStopping(NonlinearityScoring):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin anew."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
-        self.stopper_ = Stopper(self.load_best)
-        self.first_ = len(net.history)  # of epochs before
+        self.stopper_ = Stopper(self.load_best, first=len(net.history))
         self.stopped_epoch_ = None
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
@@ -128,12 +130,18 @@ class MemorizationStopping(NonlinearityScoring):
         super().on_train_end(net, X=X, y=y, **kwargs)
         if stopper is None or not stopper.epoch:
             return
-        stopper.finish(modules_of(net))
-        self.best_epoch_ = self.first_ + stopper.best_epoch
-        self.stopped_epoch_ = self.first_ + stopper.epoch if stopper.stops else None
+        stopper.finish(modules_of(net), only_if_stopped=self._last_weights_stay(net))
+        self.best_epoch_ = stopper.best_epoch
+        self.stopped_epoch_ = stopper.epoch if stopper.stops else None
         self.wrong_share_, self.reason_ = stopper.wrong_share, stopper.reason()
         default = print if net.verbose else noop
         (self.sink or default)(self.reason_)
+
+    def _last_weights_stay(self, net):
+        """Whether weights are not for it to choose, where nothing stopped."""
+        unmeasured = self.unit == "epoch" and (self.count_ - 1) % self.every != 0
+        others = (callback for _, callback in net.callbacks_ if callback is not self)
+        return unmeasured or any(getattr(other, "load_best", False) for other in others)
 
 
 def modules_of(net):

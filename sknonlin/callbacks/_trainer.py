@@ -117,7 +117,7 @@ class TrainerNonlinearity(TrainerCallback):
         """Load the best weights, and say why it stopped."""
         stopper = self._stopper
         self.stopped_epoch_, self.best_epoch_ = None, stopper.best_epoch
-        self.reason_ = stopper.reason()
         if self.stop:
             self.stopped_epoch_ = stopper.epoch if stopper.stops else None
             stopper.finish({"model": kwargs["model"]})
+        self.reason_ = stopper.reason()

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from sknonlin._matrices.stack import NotFiniteError
@@ -83,7 +85,11 @@ def chosen_samples(owner, loader, settings):
             collate_fn=loader.collate_fn,
         )
     try:
-        return with_labels(batch)
+        X, y = with_labels(batch)
+        leaves = tree_leaves((X, y))
+        if not all(isinstance(leaf, torch.Tensor) and leaf.ndim for leaf in leaves):
+            raise TypeError("not all their parts are tensors")
+        return X, y
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{owner} cannot tell samples from labels in the batches of the training data "

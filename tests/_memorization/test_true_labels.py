@@ -25,6 +25,18 @@ def test_wrong_labels_are_counted_and_corrected(p, kind):
     assert (found.shares.argmax(1) == TRUE).mean() > 0.92
 
 
+def test_outputs_that_no_label_uses_change_nothing():
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(rng.normal(size=(600, 20)).astype(np.float32))
+    y = ((X[:, 0] * X[:, 1] > 0) ^ (X[:, 2] > 0)).long().numpy()
+    few, many = (read_labels(X, y, n, torch.float32, 0) for n in (2, 10))
+    assert not few.readable
+    assert not many.readable
+    assert many.shares.shape == (600, 10)
+    np.testing.assert_allclose(many.shares[:, :2], few.shares, atol=1e-6)
+    assert (many.shares[:, 2:] == 0).all()
+
+
 def test_steps_make_the_labels_likelier():
     rng = np.random.default_rng(0)
     classes = softmax(3 * rng.normal(size=(300, 4)), 1)

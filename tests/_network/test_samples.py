@@ -63,6 +63,14 @@ def test_samples_that_are_no_numbers_are_refused(samples):
             measure()
 
 
+@pytest.mark.parametrize("make", [np.bool_, str, np.array], ids=["bools", "texts", "0-d"])
+def test_objects_that_can_be_read_as_numbers_are_taken(make):
+    values = np.empty((4, 4), dtype=object)
+    for place in np.ndindex(4, 4):
+        values[place] = make(1)
+    assert torch.equal(as_network(seeded(mlp)).sample(values, [0, 1]), torch.ones(2, 4))
+
+
 def test_numbers_in_an_array_of_objects_are_taken():
     batch = as_network(seeded(mlp)).sample(X.astype(object), [0, 1])
     assert batch.shape == (2, 4)
