@@ -38,7 +38,11 @@ GRIDS = {  # the levels that differ
     "fashion mlp": {**SMALL, **MILD, "width": (32, 128)},
     "fashion cnn": {**MILD, "n_train": (300, 600), "width": (8, 16), "depth": (1, 2)},
     "letters mlp": {**MILD, "n_train": (1000, 2000), "width": (64, 128)},
+    # Run when the page had been written, for what was found on those before.
+    "satellite mlp": {**SMALL, **MILD, "width": (64, 128)},
+    "fashion2 cnn": {**MILD, "n_train": (300, 600), "width": (8, 16), "depth": (1, 2)},
 }
+POOLS = {"fashion": 20_000, "fashion2": 10_000}  # first rows of the training set
 SEEDS, MAX_EPOCHS, FIT = (0, 1), 300, 0.99
 LEAST = {"digits mlp": (50, 1e-3)}  # epochs, and the learning rate
 LEAST_OTHERS = (30, 2e-3)
@@ -83,23 +87,27 @@ def settings_of(grid):
 def everything(grid, tables):
     """All inputs and labels of a data set, and the rows of pool, unlabelled and test."""
     data = grid.split()[0]
-    if data == "fashion":
+    if data in POOLS:
         X, y = networks.fashion_and_labels()
         test = load_fashion_mnist(subset="test")
-        pool = 20_000 + np.arange(9000)
-        rows = np.arange(29_000, 29_500), len(y) + np.arange(len(test.target))
+        pool = POOLS[data] + np.arange(9000)
+        rows = pool[-1] + np.arange(1, 501), len(y) + np.arange(len(test.target))
         X, y = np.concatenate([X, test.images]), np.concatenate([y, test.target])
         return X.astype(np.float32), y, pool, *rows
     if data == "digits":
         X, y = networks.digits_and_labels()
         order = np.random.default_rng(0).permutation(len(y))
         return X.astype(np.float32), y, order[:600], order[600:1000], order[1000:]
-    frame = pd.read_csv(tables / "letters.csv")
-    frame = frame.drop_duplicates(frame.columns[1:])
-    y = np.unique(frame.iloc[:, 0], return_inverse=True)[1]
-    X = StandardScaler().fit_transform(frame.iloc[:, 1:].to_numpy(float))
+    frame = pd.read_csv(tables / f"{data}.csv")
+    label = frame.columns[0 if data == "letters" else -1]
+    inputs = frame.columns.drop(label)
+    frame = frame.drop_duplicates(inputs)
+    y = np.unique(frame[label], return_inverse=True)[1]
+    X = StandardScaler().fit_transform(frame[inputs].to_numpy(float))
     order = np.random.default_rng(0).permutation(len(y))
-    rows = order[:4000], order[4000:5000], order[5000:15_000]
+    n = len(y) // 5
+    sizes = (4000, 1000, 10_000) if data == "letters" else (2 * n, n, 2 * n)
+    rows = np.split(order[: sum(sizes)], np.cumsum(sizes)[:2])
     return X.astype(np.float32), y, *rows
 
 
