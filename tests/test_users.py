@@ -362,7 +362,7 @@ def test_callbacks_in_the_wrong_order(reader):
 
 def test_a_device_that_is_not_there():
     if torch.cuda.is_available():
-        pytest.skip("CUDA is there")
+        pytest.skip("what is refused is a device that the machine does not have")
     with pytest.raises(ValueError, match="device='cuda' cannot be used here"):
         MemorizationDetector(skorch_net(device="cuda")).fit(X, Y)
 

@@ -635,7 +635,7 @@ def run_part(name, settings, path):
 
     try:
         PARTS[name].run(settings, show)
-    except Exception as error:
+    except Exception as error:  # a part that fails must not cost the others
         traceback.print_exc()
         before = path.read_text() if path.exists() else ""
         show(before, reason_of(error))

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 
-from sknonlin._network.adapters import first_run
+from sknonlin._network.first_run import first_run
 from sknonlin._running.validation import as_labels
 
 KINDS = (NeuralNetClassifier, NeuralNetBinaryClassifier, MLPClassifier, torch.nn.Module)

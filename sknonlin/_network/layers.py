@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils._pytree import tree_leaves
 
-from sknonlin._network.adapters import check_rows, first_run
+from sknonlin._network.adapters import check_rows
 from sknonlin._network.axes import is_dense
 from sknonlin._network.calls import Finder, module_calls
+from sknonlin._network.first_run import first_run
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import copy_of, moved
 from sknonlin._network.tape import DivergedError, Recorder, place_of

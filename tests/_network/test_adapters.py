@@ -16,7 +16,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, MemorizationDetector
-from sknonlin._network.adapters import as_network, first_run, probabilities_of
+from sknonlin._network.adapters import as_network, probabilities_of
 from tests.architectures import TwoInputs, mlp, seeded
 
 pytestmark = [
@@ -107,22 +107,6 @@ def test_dataset_of_a_skorch_net():
     net = seeded(skorch_net(dataset=Doubled).fit, *as32(X), y)
     batch = as_network(net).sample(*as32(X), [3, 1])
     torch.testing.assert_close(batch, torch.tensor(2 * X[[3, 1]], dtype=torch.float32))
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (RuntimeError("a\nRuntimeError: b"), "followed: b"),
-        (RuntimeError("\n"), "followed: RuntimeError"),
-    ],
-)
-def test_a_network_that_runs_but_cannot_be_followed(error, said):
-    network = as_network(seeded(mlp))
-    with pytest.raises(ValueError, match=said), first_run(torch.zeros(2, 4), 2, network):
-        raise error
-    fails = first_run(torch.zeros(2, 5), 2, network)
-    with pytest.raises(ValueError, match="failed on 2 samples"), fails:
-        raise error
 
 
 @pytest.mark.parametrize(
