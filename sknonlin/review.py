@@ -12,7 +12,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -20,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sknonlin._review import decisions as review_decisions
 from sknonlin._review import exports
 from sknonlin._review.contents import View, contents_of
-from sknonlin._review.labels import LabelTexts, plain, replaced
+from sknonlin._review.labels import LabelTexts, labels_as_given, plain, replaced
 from sknonlin._review.page import page_of
 from sknonlin._review.report import check_pairs, check_report, places_of, review_of
 from sknonlin._review.samples import KINDS
@@ -298,12 +297,6 @@ def corrected_labels(
         chosen &= report["certainty"] >= min_certainty
     chosen = report[chosen]
     return replaced(y, chosen["index"].tolist(), chosen["suggested"].tolist())
-
-
-def labels_as_given(labels):
-    """Make an array of labels: of objects, unless all are of one type."""
-    one = len({type(label) for label in labels}) == 1
-    return np.array(labels, dtype=None if one else object)
 
 
 @validated(VIEW)

@@ -331,3 +331,16 @@ def test_reports_through_files_keep_their_places(tmp_path, rows):
         decisions.to_csv(tmp_path / "decisions.csv", index=False)
         found = apply_review(backwards, tmp_path / "decisions.csv")
         assert found[::-1].tolist() == expected
+
+
+@pytest.mark.parametrize("labels", [[1, True, 2, 0], [2**63 + 1, 0], ["a", "b"]])
+def test_corrected_labels_without_y_are_those_of_the_report(labels):
+    report = pd.DataFrame(
+        {
+            "index": range(len(labels)),
+            "given": pd.Series(labels, dtype=object),
+            "suggested": pd.Series(labels[::-1], dtype=object),
+            "probability": 0.1,
+        }
+    )
+    assert corrected_labels(report).tolist() == labels

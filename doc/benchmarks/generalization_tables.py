@@ -42,7 +42,7 @@ accuracy?
 - **The same share in the first layer alone** was level with it on digits, and second,
   second and fourth of 39 measures on the next three grids: 7, 14 and 6 %. The rule had
   not chosen it. So two more grids were run when this was written down: it has less than
-  1 % on both: it did not hold. There it differs most between draws of the training rows.
+  1 % on both: it did not hold.
 - **It is not the factorization that counts.** Subspaces by PCA in place of the cones do
   as well or better (19 % on digits; 6, 14 and 8 %). Five neighbours among the *inputs*,
   which see nothing of the network but its answers, do as well on the MLPs (5 and 8 %),

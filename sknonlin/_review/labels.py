@@ -224,3 +224,10 @@ def with_categories(categorical, positions, labels):
     for i, label in zip(positions, labels, strict=True):
         categorical[i] = label
     return categorical
+
+
+def labels_as_given(labels):
+    """Make an array of labels: of objects, unless all are of one type that it keeps."""
+    one = len({type(label) for label in labels}) == 1
+    array = np.array(labels) if one else np.array([])
+    return array if array.tolist() == labels else np.array(labels, dtype=object)
