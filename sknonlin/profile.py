@@ -13,7 +13,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
 from sknonlin._memorization.forward_pass import PassSettings
-from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
+from sknonlin._memorization.profiling import (
+    PassMeasurer,
+    matrix_shapes,
+    replayed_samples,
+    with_rows_that_fit,
+)
 from sknonlin._memorization.significance import MOST_CLASSES, BatchAreas, n_repeats
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import NetworkLayers
@@ -359,7 +364,9 @@ def profile_network(network, X, y, settings):
             compression, ranks, capture, settings.batch_size
         )
     with Workers(settings.n_jobs, settings.verbose, task_bytes) as workers:
-        how = PassSettings(compression, ranks, settings.device)
+        how = PassSettings(
+            compression, ranks, settings.device, replayed_samples=replayed_samples(capture)
+        )
         measurer = PassMeasurer(layers, how, settings.cumulative, settings.replay)
         curves = measurer.measure(workers, capture, X, codes, batches)
     return LayerProfile(

@@ -8,6 +8,8 @@ import torch
 
 from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import MatrixStack, check_extremes
+from sknonlin._network.layers import same_output
+from sknonlin._network.samples import repeated
 from sknonlin._running.memory import settle
 
 REMEDIES = {
@@ -56,11 +58,9 @@ class Pass:
         self.codes = codes
         self.settings = settings
         self.tape, layouts = capture.record(samples, codes.numel())
-        nonnegative = settings.compression.nonnegative
-        self.layouts = {
-            name: layout.for_rows(nonnegative=nonnegative)
-            for name, layout in layouts.items()
-        }
+        self.layouts = self._for_rows(layouts)
+        self._once = self._several = Recorded(1, samples, self.tape, self.layouts)
+        self._most_copies = max(1, settings.replayed_samples // codes.numel())
         self.accuracy = self._accuracy(self.tape.output)
         self.matrices = {name: self._matrices(self.tape, name) for name in self.layouts}
         self.tape.activations.clear()
@@ -72,13 +72,25 @@ class Pass:
         rows = self.layouts[name].rows(tape.activations[name].tensor)
         return rows.reshape(len(self.codes), -1, rows.shape[-1])
 
+    def _for_rows(self, layouts):
+        """Layouts by name whose rows suit the compression."""
+        nonnegative = self.settings.compression.nonnegative
+        return {
+            name: layout.for_rows(nonnegative=nonnegative)
+            for name, layout in layouts.items()
+        }
+
     def _accuracy(self, output):
         """Share of every batch that gets its label; NaN where there are no labels."""
+        return self._accuracies(output, 1)[0]
+
+    def _accuracies(self, output, n_copies):
+        """Accuracy of every copy of the samples, (n_copies, n_batches)."""
         predicted = self.capture.network.codes(output)
         if predicted is None:
-            return np.full(len(self.codes), np.nan)
-        hits = predicted.cpu().reshape(self.codes.shape) == self.codes
-        return hits.double().mean(1).numpy()
+            return np.full((n_copies, len(self.codes)), np.nan)
+        hits = predicted.cpu().reshape(n_copies, *self.codes.shape) == self.codes
+        return hits.double().mean(2).numpy()
 
     def _learn(self):
         """Errors and components of every layer; layers of one shape in one stack."""
@@ -125,28 +137,67 @@ class Pass:
         return self.settings.compression.exact(rank, *X.shape[1:])
 
     def _approximation(self, name, X, i):
-        """Activations ``X`` at rank i, also as the feature map that the network expects."""
-        compression = self.settings.compression
+        """Activations ``X`` at rank i."""
         if self._exact(self.settings.ranks[i], X):
-            return X, self.layouts[name].restore(X)
+            return X
         components = self.components[name][i]
-        value = compression.approximate_as_learned(X.to(components), components).to(X)
-        return value, self.layouts[name].restore(value)
+        compression = self.settings.compression
+        return compression.approximate_as_learned(X.to(components), components).to(X)
 
     def accuracies(self, name):
         """Accuracy with one layer compressed, (n_batches, n_ranks)."""
         X = self.matrices[name]
         result = np.empty((len(self.codes), len(self.settings.ranks)))
-        for i, rank in enumerate(self.settings.ranks):
-            if self._exact(rank, X):
-                result[:, i] = self.accuracy
-                continue
-            self.capture.prove(self.samples, self.tape, name, self.layouts[name].restore(X))
-            _, value = self._approximation(name, X, i)
-            output = self.capture.replay(self.samples, self.tape, name, value).output
-            result[:, i] = self._accuracy(output)
+        exact = np.array([self._exact(rank, X) for rank in self.settings.ranks])
+        result[:, exact] = self.accuracy[:, None]
+        inexact = np.flatnonzero(~exact)
+        if len(inexact):
+            restored = self.layouts[name].restore(X)
+            self.capture.prove(self.samples, self.tape, name, restored)
+            several = self._side_by_side(len(inexact))
+            for start in range(0, len(inexact), several.n_copies):
+                ranks = inexact[start : start + several.n_copies]
+                result[:, ranks] = self._replayed(several, name, X, ranks)
         settle()
         return result
+
+    def _replayed(self, several, name, X, ranks):
+        """Accuracy at a few ranks, (n_batches, n_ranks), all from one replay."""
+        values = [self._approximation(name, X, i) for i in ranks]
+        values += values[-1:] * (several.n_copies - len(values))
+        value = several.layouts[name].restore(torch.cat(values))
+        output = self.capture.replay(several.samples, several.tape, name, value).output
+        return self._accuracies(output, several.n_copies).T[:, : len(ranks)]
+
+    def _side_by_side(self, n_ranks):
+        """Record the samples as many times as ranks are replayed together."""
+        n_replays = -(-n_ranks // self._most_copies)
+        n_copies = -(-n_ranks // n_replays)
+        if self._several.n_copies != n_copies:
+            self._several = self._once  # gives memory back
+        if n_copies > self._several.n_copies:
+            try:
+                self._several = self._record(n_copies)
+            except (RuntimeError, IndexError, TypeError, ValueError):
+                self._most_copies = 1  # the network takes no batch of this size
+        return self._several
+
+    def _record(self, n_copies):
+        """Record a pass over the samples, several times side by side.
+
+        Raises
+        ------
+        ValueError
+            If they do not get the answers that they get alone.
+        """
+        n_samples = self.codes.numel()
+        samples = repeated(self.samples, n_samples, n_copies)
+        tape, layouts = self.capture.record(samples, n_copies * n_samples)
+        alone = repeated(self.tape.output, n_samples, n_copies)
+        if not same_output(alone, tape.output) or tape.layers.keys() != self.layouts.keys():
+            raise ValueError("The network gives a sample other answers in other batches.")
+        tape.activations.clear()
+        return Recorded(n_copies, samples, tape, self._for_rows(layouts))
 
     def cumulate(self, i):
         """Compress layer after layer at rank i, each on what those before it left.
@@ -166,7 +217,8 @@ class Pass:
             restored = self.layouts[name].restore(original)
             self.capture.prove(self.samples, self.tape, name, restored)
             X = original if j == 0 else self._matrices(tape, name)
-            X, value = self._approximation(name, X, i)
+            X = self._approximation(name, X, i)
+            value = self.layouts[name].restore(X)
             original, X = original.float(), X.float()
             scale = original.abs().amax((1, 2), keepdim=True).clamp(min=FLOOR)
             left = ((original - X) / scale).flatten(1).norm(dim=1)
@@ -176,13 +228,25 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """A pass over copies of the samples, one for each rank of a replay."""
+
+    n_copies: int
+    samples: object
+    tape: object
+    layouts: dict
+
+
+@dataclass(frozen=True)
 class PassSettings:
     """How the activations of a pass are compressed.
 
-    If ``crossed``, a batch is put on the components of the one before it.
+    If ``crossed``, a batch is put on the components of the one before it. A replay runs
+    several ranks side by side if they are no more than ``replayed_samples`` together.
     """
 
     compression: object
     ranks: list
     device: object
     crossed: bool = False
+    replayed_samples: int = 0

@@ -121,6 +121,15 @@ def most_samples(capture, n_affordable):
     return most
 
 
+def replayed_samples(capture):
+    """How many samples to replay together, at one rank or at several side by side."""
+    n_affordable = affordable_samples(capture)
+    if capture.network.device.type != "cpu":
+        return n_affordable
+    elements = MOST["replayed layer"] * len(capture.listed)
+    return min(n_affordable, pass_samples(capture, elements))
+
+
 def make_tasks(capture, batches, n_workers, *, cumulative):
     """Split the work of a profile: passes, and groups of layers that are looked at.
 

@@ -125,8 +125,24 @@ def joined(batches):
 def part_of(batch, part, n_samples):
     """Take a part of the samples of a batch, views along the first axis of its tensors."""
     return tree_map_only(
-        torch.Tensor, lambda t: t[part] if len(t) == n_samples else t, batch
+        torch.Tensor, lambda t: t[part] if counts(t, n_samples) else t, batch
     )
+
+
+def repeated(batch, n_samples, n_copies):
+    """Put the samples of a batch side by side several times."""
+
+    def copies(tensor):
+        if not counts(tensor, n_samples):
+            return tensor
+        return tensor.repeat(n_copies, *[1] * (tensor.ndim - 1))
+
+    return tree_map_only(torch.Tensor, copies, batch)
+
+
+def counts(tensor, n_samples):
+    """Whether the first axis of a tensor is that of the samples."""
+    return tensor.ndim > 0 and len(tensor) == n_samples
 
 
 def refuse_streams(X):

@@ -66,6 +66,7 @@ MOST = {
     "systems": 2**22,  # numbers in one batch of linear equations
     "pass": 2**26,  # activations of a forward pass
     "cached pass": 2**22,  # the same on a processor
+    "replayed layer": 2**20,  # activations of a layer, on a processor
     "sent": 2**22,  # bytes of samples in a task that goes to another process
     # A page of a file that is touched brings its neighbours in, so few are read at a time.
     "mapped rows": 64,  # in any order

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from sknonlin import layer_profile
+from sknonlin._network.layers import Capture
+from sknonlin._running.memory import MOST
 from tests.architectures import mlp, seeded
 
 RANKS = [1, 2, 4]
@@ -68,3 +70,71 @@ def test_nan_names_the_first_layer_also_where_a_later_one_is_exact():
     X = np.random.default_rng(0).random((40, 4)).astype(np.float32)
     with pytest.raises(ValueError, match="layer '1' contain NaN"):
         layer_profile(net, X, np.arange(40) % 2, ranks=[8], random_state=0)
+
+
+class Batched(nn.Module):
+    """A network that takes batches of one size, or answers by what else is in them."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.network = mlp()
+
+    def forward(self, x):
+        if self.kind == "one size":
+            x = x.view(min(20, len(x)), 4)
+        if self.kind == "centred":
+            x = x - x.cumsum(0) / 50
+        return self.network(x)
+
+
+@pytest.fixture
+def counted_replays(monkeypatch):
+    """Sizes of the outputs of all replays."""
+    sizes, replay = [], Capture.replay
+
+    def counted(self, *args, **settings):
+        tape = replay(self, *args, **settings)
+        sizes.append(len(tape.output))
+        return tape
+
+    monkeypatch.setattr(Capture, "replay", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("n_together", [0, 40, 60, 1000])
+def test_ranks_are_replayed_side_by_side(n_together, monkeypatch, counted_replays):
+    """Five ranks in parts of as many as there is room for; accuracies are the same."""
+    X, y = seeded(torch.randn, 20, 4), np.repeat([0, 1], 10)
+    settings = {"ranks": [1, 2, 3, 4, 5], "batch_size": 10, "random_state": 0}
+    module = seeded(mlp)
+    monkeypatch.setitem(MOST, "replayed layer", 1)
+    expected = layer_profile(module, X, y, **settings)
+    assert set(counted_replays) == {20}
+    counted_replays.clear()
+    monkeypatch.setattr("sknonlin.profile.replayed_samples", lambda capture: n_together)
+    found = layer_profile(module, X, y, **settings)
+    np.testing.assert_array_equal(found.batch_accuracies, expected.batch_accuracies)
+    n_copies = {0: 1, 40: 2, 60: 3, 1000: 5}[n_together]
+    assert set(counted_replays) == {20 * n_copies}
+    assert len(counted_replays) == len(found.layer_names) * -(-5 // n_copies)
+
+
+@pytest.mark.parametrize("kind", ["one size", "centred"])
+def test_one_rank_at_a_time_where_others_in_the_batch_count(kind, counted_replays):
+    X, y = seeded(torch.randn, 20, 4), np.repeat([0, 1], 10)
+    profile = layer_profile(seeded(Batched, kind), X, y, batch_size=10, random_state=0)
+    assert set(counted_replays) == {20}
+    assert np.isfinite(profile.accuracies).all()
+
+
+def test_layers_of_different_widths_have_different_numbers_of_ranks(counted_replays):
+    """At 8, the layer of 4 units is exact: one rank less is replayed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            *[nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 4), nn.ReLU(), nn.Linear(4, 2)]
+        )
+    X, y = seeded(torch.randn, 20, 4), np.repeat([0, 1], 10)
+    layer_profile(net, X, y, ranks=[1, 2, 8], batch_size=10, random_state=0)
+    assert counted_replays == [60, 40]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from sknonlin import MemorizationDetector
 from sknonlin._network.adapters import as_network
-from sknonlin._network.samples import cast, check_labels, native, part_of
+from sknonlin._network.samples import cast, check_labels, native, part_of, repeated
 from tests.architectures import mlp, seeded
 
 X, y = np.zeros((4, 4)), np.zeros(4)
@@ -41,6 +41,15 @@ def test_parts_of_a_batch_are_views():
     assert part["left"].shape == (2, 2)
     assert part["left"]._base is batch["left"]
     assert part["mask"] is batch["mask"]
+
+
+def test_repeated_batch():
+    batch = {"left": torch.arange(6.0).reshape(3, 2), "scale": torch.tensor(2.0)}
+    batch["mask"] = torch.ones(4)
+    found = repeated(batch, 3, 2)
+    torch.testing.assert_close(found["left"], torch.cat([batch["left"]] * 2))
+    assert found["scale"] is batch["scale"]
+    assert found["mask"] is batch["mask"]
 
 
 @pytest.mark.parametrize(
