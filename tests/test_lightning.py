@@ -71,7 +71,7 @@ def test_it_stops_and_loads_the_best_weights(noisy):
     assert callback.best_epoch_ == int(np.argmax(callback.monitor_.scores_[1:])) + 1
     again = callback.monitor_.update(module)
     assert again == callback.monitor_.scores_[callback.best_epoch_]
-    assert "those of epoch" in callback.reason_
+    assert f"over the epochs up to {callback.best_epoch_}." in callback.reason_
 
 
 def test_weights_are_the_same_with_and_without_it(noisy):

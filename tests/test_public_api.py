@@ -65,8 +65,8 @@ PARAMETERS = {
     "n_batches contamination reference memory n_jobs working_memory random_state verbose",
     "sknonlin.callbacks.NonlinearityScoring": "name layers every unit ranks batch_size "
     "n_batches n_samples random_state",
-    "sknonlin.callbacks.MemorizationStopping": "name layers every unit load_best sink "
-    "ranks batch_size n_batches n_samples random_state",
+    "sknonlin.callbacks.MemorizationStopping": "name layers every unit load_best "
+    "average sink ranks batch_size n_batches n_samples random_state",
     "sknonlin.callbacks.NonlinearityMonitor": "X y layers ranks batch_size n_batches "
     "n_samples random_state",
     "sknonlin.review.write_review": "report path X kind class_names title max_rows "

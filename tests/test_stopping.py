@@ -41,11 +41,12 @@ class Weights(Callback):
         self.kept.append(net.module_.last.weight.detach().clone())
 
 
-def test_it_stops_and_loads_the_best_epoch(digits, noisy):
+@pytest.mark.parametrize("average", [True, False])
+def test_it_stops_and_loads_the_best_epoch(digits, noisy, average):
     weights, said = Weights(), []
     net = make_net(
         weights,
-        ("stop", MemorizationStopping(sink=said.append)),
+        ("stop", MemorizationStopping(average=average, sink=said.append)),
         max_epochs=60,
         module__n_hidden=128,
         lr=0.01,
@@ -56,11 +57,15 @@ def test_it_stops_and_loads_the_best_epoch(digits, noisy):
     assert 1 <= stop.best_epoch_ < stop.stopped_epoch_
     scores = net.history[:, "nmf_auc"]
     assert stop.best_epoch_ == 1 + int(np.argmax(scores))
-    kept = dict(net.callbacks_)["Weights"].kept[stop.best_epoch_ - 1]
-    assert torch.equal(net.module_.last.weight, kept)
+    kept = torch.stack(dict(net.callbacks_)["Weights"].kept[: stop.best_epoch_])
+    ages = torch.arange(len(kept) - 1, -1, -1.0)
+    shares = 0.7**ages if average else (ages == 0).float()
+    expected = (kept * shares[:, None, None]).sum(0) / shares.sum()
+    torch.testing.assert_close(net.module_.last.weight.detach(), expected)
     assert said == [stop.reason_]
     assert stop.reason_.startswith(f"Stopped after epoch {stop.stopped_epoch_}: ")
-    assert f"those of epoch {stop.best_epoch_}." in stop.reason_
+    words = "averages over the epochs up to" if average else "those of epoch"
+    assert f"The weights are {words} {stop.best_epoch_}." in stop.reason_
     assert stop.wrong_share_ == pytest.approx((noisy[1] != digits[1]).mean(), abs=0.05)
 
 
@@ -73,6 +78,17 @@ def test_clean_labels_are_trained_on_to_the_end(digits):
     assert "The weights are" not in stop.reason_
     plain = fit(make_net(max_epochs=25, module__n_hidden=128, lr=0.003), *digits)
     assert torch.equal(net.module_.last.weight, plain.module_.last.weight)
+
+
+def test_the_training_does_not_see_the_averages(digits):
+    """Up to the end, when they may be loaded."""
+    settings = {"max_epochs": 5, "module__n_hidden": 128, "lr": 0.01}
+    nets = [
+        make_net(Weights(), *stop, **settings) for stop in ([], [MemorizationStopping()])
+    ]
+    kept = [dict(fit(net, *digits).callbacks_)["Weights"].kept for net in nets]
+    for plain, watched in zip(*kept, strict=True):
+        assert torch.equal(plain, watched)
 
 
 class FirstWeights(Weights):
@@ -116,7 +132,7 @@ def test_epochs_that_are_not_measured_are_not_thrown_away(digits):
 
 
 def test_columns_are_those_of_the_scoring(noisy):
-    net = fit(stopping_net({}, max_epochs=4), *noisy)
+    net = fit(stopping_net({"average": False}, max_epochs=4), *noisy)
     scored = make_net(NonlinearityScoring(), max_epochs=4, module__n_hidden=128, lr=0.01)
     fit(scored, *noisy)
     for column in ("nmf_auc", "nmf_auc_relu", "nmf_auc_best"):

@@ -10,7 +10,8 @@ EarlyStopping on a column, with `load_best`; the others stop as their authors sa
 
 * last epoch;
 * `nmf_auc`: what sknonlin's NonlinearityScoring writes, as it comes;
-* `MemorizationStopping`, as it comes;
+* `MemorizationStopping`, as it comes, which loads averages of weights, and with
+  `average=False`, which loads an epoch's own;
 * the layers alone: `nmf_auc` with `n_samples=0`, its former definition;
 * Label Wave (Yuan, Feng & Liu 2024): fewest predictions changed since the epoch before,
   from the third epoch on;
@@ -25,6 +26,8 @@ EarlyStopping on a column, with `load_best`; the others stop as their authors sa
   the running mean of the susceptibility;
 * training loss: its plateau;
 * validation accuracy and loss, trained on 90 and on 80 % of the samples;
+* Label Wave and the last epoch with averaged weights: the averages up to the epoch that
+  they keep;
 * test accuracy, known but averaged: no rule, but the epoch in which the mean of the test
   accuracies of three epochs in a row is highest. The best epoch is the highest of many
   numbers that jump from epoch to epoch; this one does not follow the jumps.
@@ -34,12 +37,17 @@ trainings of `tuned`. 54 of `confirmed` were looked at twice: with the first rul
 MemorizationStopping (two standard errors; weights loaded only where it stops; mean loss
 1.65 there), and with the one that was then chosen on `tuned`. The other 25, most of them
 CNNs, were recorded after that. On `tuned` it was chosen, too, that the last weights stay
-where nothing stopped and they score lower by no more than a standard error.
+where nothing stopped and they score lower by no more than a standard error. Averages came
+last: how much an epoch counts, the window of three and the three standard errors were
+chosen on `tuned`. Two ways to use them were looked at on `confirmed`: to measure them (0.76
+points lost, in weights that were averaged from the first epoch on without correction), and
+to measure the epoch's own weights and load the average (1.08).
 """
 
 import argparse
 import functools
 import pathlib
+from dataclasses import dataclass
 
 import early_stopping_runs as runs
 import numpy as np
@@ -54,7 +62,13 @@ from sknonlin._memorization.monitor import (
     n_chosen,
     sharpened,
 )
-from sknonlin._memorization.stopping import CONFIDENCE, LOAD_CONFIDENCE, WINDOW
+from sknonlin._memorization.stopping import (
+    AVERAGED_CONFIDENCE,
+    AVERAGED_WINDOW,
+    CONFIDENCE,
+    LOAD_CONFIDENCE,
+    WINDOW,
+)
 from sknonlin._memorization.true_labels import read_labels
 from sknonlin._memorization.turning_point import TurningPoint
 
@@ -70,7 +84,7 @@ KNOWN = "test accuracy, known but averaged"
 # What is read of a training -----------------------------------------------------------
 
 
-def scores_of_samples(training, found, folder, tables):
+def scores_of_samples(training, answers, folder, tables):
     """Scores (n_epochs, n_samples) as a monitor has them; None where it has none."""
     X, y, _, _, _ = runs.load(training, folder, tables)
     seed = np.random.RandomState(0).randint(2**31 - 1)  # as of random_state=0
@@ -78,7 +92,7 @@ def scores_of_samples(training, found, folder, tables):
     chosen = choose(len(y), n_chosen(halves_shape(len(y), "auto", 1), count), seed)
     order = np.random.default_rng(seed).permutation(len(chosen))
     answered = np.sort(order[:count])
-    answers = found["answers"][:, chosen[answered]].astype(np.float32)
+    answers = answers[:, chosen[answered]].astype(np.float32)
     labels = read_labels(
         torch.from_numpy(X[chosen]), y[chosen], answers.shape[2], torch.float32, seed
     )
@@ -101,7 +115,10 @@ def summary(training, folder, tables):
         columns["changes"] = (predicted[1:] != predicted[:-1]).mean(1)
         own = found["online"].astype(np.float32)[:, np.arange(len(found["y"])), found["y"]]
         columns["loss"] = -np.log(own.clip(1e-4)).mean(1)
-        columns["scores"] = scores_of_samples(training, found, folder, tables)
+        columns["averaged_test"] = found["averaged_test"]
+        for kind in ("", "averaged_"):
+            answers = found[f"{kind}answers"]
+            columns[f"{kind}scores"] = scores_of_samples(training, answers, folder, tables)
         np.savez_compressed(path, **columns)
     return dict(np.load(path))
 
@@ -128,15 +145,31 @@ def score(columns):
     return scores.mean(1) if scores.shape[1] else columns["nmf"]
 
 
-def stopping(columns):
-    """Rows that MemorizationStopping keeps, and that it stops after."""
-    turn, values = TurningPoint(WINDOW, CONFIDENCE), score(columns)
-    scores = columns["scores"]
-    for i, value in enumerate(values):
-        if turn.update(value, scores[i] if scores.shape[1] else None):
-            return turn.best, i
-    last = len(values) - 1
-    return turn.best if turn.is_below_best(LOAD_CONFIDENCE) else last, last
+@dataclass
+class Kept:
+    """What a rule keeps of a training."""
+
+    row: int
+    accuracy: float
+    stopped: int  # the last row
+
+
+def stopping(columns, *, average=True):
+    """Find what MemorizationStopping keeps."""
+    kind = "averaged_" if average else ""
+    scores, test = columns[f"{kind}scores"], columns[f"{kind}test"]
+    settings = (AVERAGED_WINDOW, AVERAGED_CONFIDENCE) if average else (WINDOW, CONFIDENCE)
+    turn, last = TurningPoint(*settings), len(test) - 1
+    known = scores.shape[1] > 0
+    if not known:
+        return Kept(last, columns["test"][last], last)
+    for i, rows in enumerate(scores):
+        if turn.update(rows.mean(), rows):
+            return Kept(turn.best, test[turn.best], i)
+    if turn.is_below_best(LOAD_CONFIDENCE):
+        return Kept(turn.best, test[turn.best], last)
+    own = columns["scores"][last].mean() > scores[last].mean()
+    return Kept(last, columns["test"][last] if own else test[last], last)
 
 
 def disparity(columns):
@@ -209,7 +242,6 @@ def alone(rule):
 
 RULES = {
     OURS: column(score),
-    STOPPING: alone(lambda columns: stopping(columns)[0]),
     LAYERS: column(lambda columns: columns["nmf"]),
     "Label Wave": column(lambda columns: -columns["changes"][1:], first=2),
     "gradient disparity, fifth rise": alone(fifth_rise),
@@ -231,6 +263,11 @@ def losses(columns, patience):
         part = f"{1 - share:.0%}"
         lost[f"validation accuracy, on {part}"] = tested[stopped(right, patience)]
         lost[f"validation loss, on {part}"] = tested[stopped(-loss, patience)]
+    lost[STOPPING] = stopping(columns).accuracy
+    lost[f"{STOPPING}, `average=False`"] = stopping(columns, average=False).accuracy
+    for name in ("Label Wave", "last epoch"):
+        row = RULES[name](columns, patience)
+        lost[f"{name}, averaged weights"] = columns["averaged_test"][row]
     lost[KNOWN] = test[smoothed(columns)]
     return {name: 100 * (test.max() - value) for name, value in lost.items()}
 
@@ -287,7 +324,7 @@ def worst_table(found):
                 name_of(training),
                 f"{lost[OURS]:.1f}",
                 f"{lost[STOPPING]:.1f}",
-                f"{kept[0] + 1}, {kept[1] + 1}",
+                f"{kept.row + 1}, {kept.stopped + 1}",
                 f"{test.argmax() + 1} of {len(test)}",
             ]
         )
@@ -320,7 +357,7 @@ def draw(found, path):
         epochs = np.arange(1, len(columns["test"]) + 1)
         ax.plot(epochs, columns["test"], color="tab:green", label="test accuracy")
         ax.plot(epochs, score(columns), color="tab:blue", label="nmf_auc")
-        kept, patient = stopping(columns)[0], stopped(score(columns), 10)
+        kept, patient = stopping(columns).row, stopped(score(columns), 10)
         ax.axvline(kept + 1, color="tab:red", linestyle="--", label="MemorizationStopping")
         ax.axvline(patient + 1, color="tab:blue", linestyle=":", label="patience 10")
         words = name_of(training).split(", ")
@@ -360,8 +397,8 @@ def limit_text(found):
 
 def stops_text(found):
     """Say when MemorizationStopping stopped."""
-    clean = [stopping(c)[1] + 1 < len(c["test"]) for t, c in found.items() if not t.p]
-    lengths = [(stopping(c)[1] + 1) / len(c["test"]) for t, c in found.items() if t.p]
+    clean = [stopping(c).stopped + 1 < len(c["test"]) for t, c in found.items() if not t.p]
+    lengths = [(stopping(c).stopped + 1) / len(c["test"]) for t, c in found.items() if t.p]
     return (
         f"MemorizationStopping stopped {sum(clean)} of the {len(clean)} trainings with "
         f"clean labels, and the others after {np.mean(lengths):.0%} of their "

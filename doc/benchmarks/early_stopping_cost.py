@@ -23,7 +23,7 @@ from sknonlin.callbacks import NonlinearityScoring
 
 HERE = pathlib.Path(__file__).parent
 PACKAGES = ("sknonlin", "skorch", "torch", "numpy")
-N_EPOCHS = {2000: 20, 60_000: 2}
+N_EPOCHS = {2000: 20, 60_000: 8}
 
 
 class TimedScoring(NonlinearityScoring):

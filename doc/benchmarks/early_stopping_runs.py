@@ -30,6 +30,7 @@ from frozen_networks import N_VOCABULARY, kept, read_texts
 from sklearn.datasets import load_breast_cancer
 from torch import nn
 
+from sknonlin._memorization.weight_average import WeightAverage
 from sknonlin.callbacks import NonlinearityMonitor
 from sknonlin.datasets import load_fashion_mnist, make_noisy_labels
 
@@ -331,7 +332,7 @@ def whole(training, X, y, X_test, y_test):
     monitor = NonlinearityMonitor(X.numpy(), y.numpy(), n_samples=0)  # the layers
     chosen = monitor._chosen
     monitor.update(make_network(training, X, n_classes).eval())
-    rows = []
+    average, rows = WeightAverage(), []
     for network, online in epochs(training, X, y, n_classes):
         start = time.perf_counter()
         score = monitor.update(network)
@@ -340,10 +341,32 @@ def whole(training, X, y, X_test, y_test):
         row["online"] = online.half().numpy()
         row["answers"] = outputs(network, X).softmax(1).half().numpy()
         row["test"] = accuracy(network, X_test, y_test)
+        row |= averaged(average, network, X, X_test, y_test)
         row["norms"] = np.array([p.norm().item() for p in network.parameters()])
         rows.append(row | gradients(network))
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return found | {"chosen": chosen}
+
+
+def averaged(average, network, X, X_test, y_test):
+    """Record what the average of the weights so far answers, and its test accuracy."""
+    modules = {"network": network}
+    average.update(modules)
+    with average.in_place(modules):
+        return {
+            "averaged_answers": outputs(network, X).softmax(1).half().numpy(),
+            "averaged_test": accuracy(network, X_test, y_test),
+        }
+
+
+def averages(training, X, y, X_test, y_test):
+    """Train again as before, and return what is averaged, epoch by epoch."""
+    n_classes = int(max(y.max(), y_test.max())) + 1
+    average, rows = WeightAverage(), []
+    for network, _ in epochs(training, X, y, n_classes):
+        row = {"test": accuracy(network, X_test, y_test)}
+        rows.append(row | averaged(average, network, X, X_test, y_test))
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def split(training, share, X, y, X_test, y_test):
@@ -362,13 +385,19 @@ def split(training, share, X, y, X_test, y_test):
 
 
 def record(training, folder, tables=None):
-    """Record a setting's trainings, if they are not there yet."""
+    """Record a setting's trainings, or what is missing of them."""
     path = folder / f"{training.stem}.npz"
-    if path.exists():
-        return dict(np.load(path))
+    before = dict(np.load(path)) if path.exists() else {}
+    if "averaged_test" in before:
+        return before
     X, y, X_test, y_test, true = load(training, folder, tables)
     arrays = [torch.from_numpy(part) for part in (X, y, X_test, y_test)]
     torch.manual_seed(training.seed)
+    if before:
+        found = averages(training, *arrays)
+        np.testing.assert_array_equal(found["test"], before["test"])
+        np.savez_compressed(path, **before, **{k: found[k] for k in found if k != "test"})
+        return before | found
     start = time.perf_counter()
     found = whole(training, *arrays) | {"y": y, "true": true}
     middle = time.perf_counter()

@@ -25,6 +25,7 @@ from sknonlin._network.layers import (
     Capture,
     Trust,
     pass_samples,
+    quick_samples,
 )
 from sknonlin._network.samples import as_arrays, check_labels
 from sknonlin._running.validation import Layers, RandomState, Ranks, check_ranks, validated
@@ -247,7 +248,7 @@ class NonlinearityMonitor:
     def _read(self, network, capture):
         """Find what the true labels may be, before the first measurement."""
         self._threshold = network.threshold
-        self._most = max(N_LEAST, pass_samples(capture))
+        self._most = max(N_LEAST, quick_samples(capture))
         self._shares = None
         if not self.n_samples:
             return
@@ -301,6 +302,18 @@ class NonlinearityMonitor:
                 scores.append(layer_scores(one_pass))
                 answers.append(network.codes(one_pass.tape.output).cpu())
         return mean_scores(scores), torch.cat(answers)
+
+
+def sample_scores(monitor, net):
+    """Score the samples of a monitor by a network as it is now, and note nothing.
+
+    Parameters
+    ----------
+    monitor : NonlinearityMonitor
+        That knows what the true labels may be: its ``sample_scores_`` are not None.
+    net : torch.nn.Module or skorch net
+    """
+    return monitor._judge(as_network(net))
 
 
 def sharpened(probabilities):

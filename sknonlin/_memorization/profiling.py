@@ -9,7 +9,7 @@ from sklearn.utils import gen_even_slices
 
 from sknonlin._factorization.compressions import rows_that_fit
 from sknonlin._memorization.forward_pass import Pass
-from sknonlin._network.layers import NO_SAMPLES, pass_samples
+from sknonlin._network.layers import NO_SAMPLES, pass_samples, quick_samples
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import moved, part_of
 from sknonlin._running.memory import COPIES, MOST, affordable, in_parts, within
@@ -115,10 +115,7 @@ def layer_groups(capture, n_groups):
 
 def most_samples(capture, n_affordable):
     """How many samples to measure in a pass: as many whatever the number of workers."""
-    most = min(n_affordable, pass_samples(capture))
-    if capture.network.device.type == "cpu":
-        most = min(most, pass_samples(capture, MOST["cached pass"]))
-    return most
+    return min(n_affordable, quick_samples(capture))
 
 
 def replayed_samples(capture):

@@ -1,13 +1,16 @@
 """When to stop a training whose score has turned, and what to tell of it."""
 
 import math
+from contextlib import nullcontext
 
-import torch
-
+from sknonlin._memorization.monitor import sample_scores
 from sknonlin._memorization.turning_point import TurningPoint
+from sknonlin._memorization.weight_average import WeightAverage, copied, load, states_of
 
-WINDOW = 7  # measurements that are averaged
-CONFIDENCE = 4.0  # standard errors
+# Measurements that are averaged, and standard errors: of an epoch's own weights, and of
+# averaged ones, whose scores are less noisy.
+WINDOW, CONFIDENCE = 7, 4.0
+AVERAGED_WINDOW, AVERAGED_CONFIDENCE = 3, 3.0
 LOAD_CONFIDENCE = 1.0  # that the last weights are worse by, to load those of the best epoch
 
 
@@ -18,6 +21,8 @@ class Stopper:
     ----------
     load_best : bool
         Whether weights are kept.
+    average : bool, default=False
+        Whether these are averages, which are then measured, too.
     first : int, default=0
         Epochs of the training before, of which the count goes on.
 
@@ -31,18 +36,31 @@ class Stopper:
         network learns what is hard.
     best_epoch, epoch : int
         The one with the highest score, and the last one, counted from 1.
-    loaded : bool
-        Whether the weights of the best epoch were loaded.
+    loaded_epoch : int or None
+        The epoch whose weights were loaded.
     weights : dict of str to dict, or None
         States of the modules at the best epoch, by name.
     """
 
-    def __init__(self, load_best, first=0):
+    def __init__(self, load_best, average=False, first=0):
         self.first = first
-        self.turn = TurningPoint(WINDOW, CONFIDENCE)
         self.load_best, self.weights = load_best, None
-        self.stops, self.known, self.loaded = False, True, False
+        self.averages = average and load_best
+        self.average = WeightAverage() if self.averages else None
+        if self.average is None:
+            self.turn = TurningPoint(WINDOW, CONFIDENCE)
+        else:
+            self.turn = TurningPoint(AVERAGED_WINDOW, AVERAGED_CONFIDENCE)
+        self.stops, self.known, self.loaded_epoch = False, True, None
         self.wrong_share = math.nan
+        self._monitor = None
+
+    def as_measured(self, modules):
+        """Context in which modules have the weights that are measured after an epoch."""
+        if self.average is None:
+            return nullcontext()
+        self.average.update(modules)
+        return self.average.in_place(modules)
 
     @property
     def epoch(self):
@@ -66,31 +84,51 @@ class Stopper:
         modules : dict of str to torch.nn.Module
             Whose weights are kept.
         """
-        self.wrong_share = monitor.wrong_share_
+        self._monitor, self.wrong_share = monitor, monitor.wrong_share_
         self.known = monitor.sample_scores_ is not None or not monitor.n_samples
         self.stops = self.turn.update(score, monitor.sample_scores_) and self.known
         if self.load_best and self.best_epoch == self.epoch:
-            self.weights = {name: copied(m.state_dict()) for name, m in modules.items()}
+            self.weights = states_of(modules) if self.average is None else self._averages()
         return self.stops
 
-    def finish(self, modules, *, only_if_stopped=False):
+    def _averages(self):
+        return {name: copied(state) for name, state in self.average.states.items()}
+
+    def finish(self, net, modules, *, only_if_stopped=False):
         """Load the best weights, and let go of them.
 
-        Where nothing stopped, they are loaded if the last ones are worse.
+        Where nothing stopped, they are loaded if the last ones are worse. If they are not,
+        but averages are kept, the last average is, unless it scores less than the last
+        weights themselves.
 
         Parameters
         ----------
+        net : torch.nn.Module or skorch net
+            That the monitor measured.
         modules : dict of str to torch.nn.Module
+            Its modules.
         only_if_stopped : bool, default=False
             Leave the last weights where nothing stopped.
         """
+        stays = only_if_stopped and not self.stops
         worse = self.known and self.turn.is_below_best(LOAD_CONFIDENCE)
-        loads = self.stops or (worse and not only_if_stopped)
-        self.loaded = loads and self.weights is not None
-        if self.loaded:
-            for name, module in modules.items():
-                module.load_state_dict(self.weights[name])
-        self.weights = None
+        if self.weights is not None and not stays:
+            if self.stops or worse:
+                self._load(modules, self.weights, self.best_epoch)
+            elif self._is_average_better(net):
+                self._load(modules, self.average.states, self.epoch)
+        self.weights = self.average = self._monitor = None
+
+    def _load(self, modules, states, epoch):
+        load(modules, states)
+        self.loaded_epoch = epoch
+
+    def _is_average_better(self, net):
+        """Whether the last average scores at least what the last weights do."""
+        averaged = self._monitor.sample_scores_
+        if self.average is None or averaged is None:
+            return False
+        return averaged.mean() >= sample_scores(self._monitor, net).mean()
 
     def reason(self):
         """Say in words when it stopped, and why."""
@@ -100,7 +138,7 @@ class Stopper:
         fall = f"{100 * self.turn.fall:.1f} points"
         if self.turn.error and math.isfinite(self.turn.error):
             fall += f", {self.turn.fall / self.turn.error:.1f} standard errors"
-        kept = f" The weights are those of epoch {self.best_epoch}." * self.loaded
+        kept = "" if self.loaded_epoch is None else self._kept()
         if not self.known:
             return (
                 f"Trained to the last epoch, {self.epoch}. The input tells too few labels "
@@ -116,10 +154,8 @@ class Stopper:
             f"score has fallen by {fall}, from its best.{kept}{about}"
         )
 
-
-def copied(state):
-    """Copy a module's state."""
-    return {
-        name: value.detach().clone() if isinstance(value, torch.Tensor) else value
-        for name, value in state.items()
-    }
+    def _kept(self):
+        """Say which weights were loaded."""
+        if self.averages:
+            return f" The weights are averages over the epochs up to {self.loaded_epoch}."
+        return f" The weights are those of epoch {self.loaded_epoch}."

@@ -339,3 +339,10 @@ def pass_samples(capture, elements=None):
         math.prod(layer.shape) * (1 + layer.signed) for layer in capture.listed.values()
     )
     return max(1, int((elements or MOST["pass"]) * capture.n_samples / numbers))
+
+
+def quick_samples(capture):
+    """Count the samples of a quick pass: on a processor, one that its caches hold."""
+    if capture.network.device.type != "cpu":
+        return pass_samples(capture)
+    return min(pass_samples(capture), pass_samples(capture, MOST["cached pass"]))

@@ -35,6 +35,9 @@ class LightningNonlinearity(Callback):
     load_best : bool, default=True
         Keep the weights of the best epoch in memory, and load them at the end; not
         where ``stop`` is False.
+    average : bool, default=True
+        Measure and load averages of the weights, as of
+        :class:`~sknonlin.callbacks.MemorizationStopping`.
     **settings : dict
         Of :class:`~sknonlin.callbacks.NonlinearityMonitor`.
 
@@ -63,10 +66,12 @@ class LightningNonlinearity(Callback):
         name: str = "nmf_auc",
         stop: bool = True,
         load_best: bool = True,
+        average: bool = True,
         **settings: Any,
     ) -> None:
         self.X, self.y, self.name = X, y, name
-        self.stop, self.load_best, self.settings = stop, load_best, settings
+        self.stop, self.load_best, self.average = stop, load_best, average
+        self.settings = settings
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Before the first epoch, choose the samples and measure the network."""
@@ -80,14 +85,17 @@ class LightningNonlinearity(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
         self.first_ = trainer.current_epoch
-        self._stopper = Stopper(self.load_best and self.stop, first=self.first_)
+        average = self.average and self.settings.get("n_samples") != 0
+        self._stopper = Stopper(self.load_best and self.stop, average, self.first_)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure, log, and stop if memorization is seen."""
-        score = measured(self.monitor_, pl_module)
+        modules = {"module": pl_module}
+        with self._stopper.as_measured(modules):
+            score = measured(self.monitor_, pl_module)
         columns = columns_of(self.name, score, self.monitor_)
         pl_module.log_dict(columns, on_epoch=True, on_step=False)
-        if self._stopper.update(score, self.monitor_, {"module": pl_module}) and self.stop:
+        if self._stopper.update(score, self.monitor_, modules) and self.stop:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -96,5 +104,5 @@ class LightningNonlinearity(Callback):
         self.stopped_epoch_, self.best_epoch_ = None, stopper.best_epoch
         if self.stop:
             self.stopped_epoch_ = stopper.epoch if stopper.stops else None
-            stopper.finish({"module": pl_module})
+            stopper.finish(pl_module, {"module": pl_module})
         self.reason_ = stopper.reason()

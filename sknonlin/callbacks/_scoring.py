@@ -202,6 +202,10 @@ class NonlinearityScoring(Callback):
             f"{self.name}_{layer}": value for layer, value in layers.items()
         }
 
+    def _measure_trained(self, net):
+        """Measure after some training."""
+        self._measure(net)
+
     def _due(self):
         self.count_ += 1
         return (self.count_ - 1) % self.every == 0
@@ -210,14 +214,14 @@ class NonlinearityScoring(Callback):
         """Note the losses of a batch, and measure after every so many if so asked."""
         self.trajectory_.on_batch_end(net, batch, training, **kwargs)
         if training and self.unit == "batch" and self._due():
-            self._measure(net)
+            self._measure_trained(net)
             net.history.record_batch(self.name, self.columns_[self.name])
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Measure, if it is time, and write the columns."""
         self.trajectory_.on_epoch_end(net)
         if self.unit == "epoch" and self._due():
-            self._measure(net)
+            self._measure_trained(net)
         for column, value in self.columns_.items():
             net.history.record(column, value)
         best = bool(self.columns_[self.name] > self.best_score_)

@@ -15,11 +15,13 @@ class MemorizationStopping(NonlinearityScoring):
 
     It writes the columns of :class:`NonlinearityScoring`, and knows their noise: the score
     is a mean over samples, always the same, so the standard error of a difference is that
-    of their own differences. It stops when the mean of seven epochs is four standard errors
-    below the best mean of seven, and loads the weights of the epoch with the highest score.
-    Where there is nothing to memorize, the score does not fall, and the net is trained to
-    the end. Then it loads these weights only if the last ones score lower by more than a
-    standard error. Where the input tells too few labels, it does not stop.
+    of their own differences. What it measures, and loads at the end, are weights averaged
+    over the epochs, which are better than those of a single epoch. It stops when the mean
+    of three epochs is three standard errors below the best mean of three, and loads the
+    weights of the epoch with the highest score. Where there is nothing to memorize, the
+    score does not fall, and the net is trained to the end. Then it loads the last average,
+    or the best one, if the last scores lower by more than a standard error. Where the input
+    tells too few labels, it does not stop, and loads nothing.
 
     Parameters
     ----------
@@ -29,6 +31,12 @@ class MemorizationStopping(NonlinearityScoring):
         Keep the weights of the best epoch in memory, and load them at the end. Where
         nothing stopped, the last ones stay if they were not measured, or if another
         callback of the net, as ``Checkpoint``, loads its own.
+    average : bool, default=True
+        Measure and load averages of the weights, in which an epoch counts 0.7 times as much
+        as the next. They take the memory of the weights once more, and the training does
+        not see them. False: an epoch's own weights, and it stops when the mean of seven
+        epochs is four standard errors below the best. They are its own, too, if it loads
+        none, and if ``n_samples`` is 0.
     sink : callable, default=None
         Called with ``reason_`` at the end of the training, as ``print``. None: nothing
         is said, unless the net's ``verbose`` is above 0, which prints it.
@@ -86,6 +94,7 @@ class MemorizationStopping(NonlinearityScoring):
         every: int = 1,
         unit: str = "epoch",
         load_best: bool = True,
+        average: bool = True,
         sink: Callable[[str], Any] | None = None,
         ranks: Ranks = "auto",
         batch_size: str | int = "auto",
@@ -105,6 +114,7 @@ class MemorizationStopping(NonlinearityScoring):
             random_state=random_state,
         )
         self.load_best = load_best
+        self.average = average
         self.sink = sink
 
     def __getstate__(self):
@@ -114,8 +124,13 @@ class MemorizationStopping(NonlinearityScoring):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin anew."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
-        self.stopper_ = Stopper(self.load_best, first=len(net.history))
+        average = self.average and self.n_samples != 0
+        self.stopper_ = Stopper(self.load_best, average, first=len(net.history))
         self.stopped_epoch_ = None
+
+    def _measure_trained(self, net):
+        with self.stopper_.as_measured(modules_of(net)):
+            super()._measure_trained(net)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Measure, write the columns, and stop if memorization is seen."""
@@ -130,7 +145,8 @@ class MemorizationStopping(NonlinearityScoring):
         super().on_train_end(net, X=X, y=y, **kwargs)
         if stopper is None or not stopper.epoch:
             return
-        stopper.finish(modules_of(net), only_if_stopped=self._last_weights_stay(net))
+        stays = self._last_weights_stay(net)
+        stopper.finish(net, modules_of(net), only_if_stopped=stays)
         self.best_epoch_ = stopper.best_epoch
         self.stopped_epoch_ = stopper.epoch if stopper.stops else None
         self.wrong_share_, self.reason_ = stopper.wrong_share, stopper.reason()

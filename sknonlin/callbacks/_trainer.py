@@ -35,6 +35,9 @@ class TrainerNonlinearity(TrainerCallback):
         Keep the weights of the best epoch in memory, and load them at the end; not
         where ``stop`` is False, nor where the Trainer loads its own best ones
         (``load_best_model_at_end``).
+    average : bool, default=True
+        Measure and load averages of the weights, as of
+        :class:`~sknonlin.callbacks.MemorizationStopping`.
     **settings : dict
         Of :class:`~sknonlin.callbacks.NonlinearityMonitor`.
 
@@ -63,10 +66,12 @@ class TrainerNonlinearity(TrainerCallback):
         name: str = "nmf_auc",
         stop: bool = True,
         load_best: bool = True,
+        average: bool = True,
         **settings: Any,
     ) -> None:
         self.X, self.y, self.name = X, y, name
-        self.stop, self.load_best, self.settings = stop, load_best, settings
+        self.stop, self.load_best, self.average = stop, load_best, average
+        self.settings = settings
         self._log: Any = None
 
     def attach(self, trainer: Any) -> "TrainerNonlinearity":
@@ -93,16 +98,19 @@ class TrainerNonlinearity(TrainerCallback):
             type(self).__name__, self.X, self.y, loader, self.settings
         )
         load_best = self.load_best and self.stop and not args.load_best_model_at_end
-        self._stopper = Stopper(load_best)
+        average = self.average and self.settings.get("n_samples") != 0
+        self._stopper = Stopper(load_best, average)
         measured(self.monitor_, kwargs["model"])
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """Measure, log, and stop if memorization is seen."""
         model = kwargs["model"]
-        score = measured(self.monitor_, model)
+        modules = {"model": model}
+        with self._stopper.as_measured(modules):
+            score = measured(self.monitor_, model)
         columns = columns_of(self.name, score, self.monitor_)
         self._write(columns, state)
-        if self._stopper.update(score, self.monitor_, {"model": model}) and self.stop:
+        if self._stopper.update(score, self.monitor_, modules) and self.stop:
             control.should_training_stop = True
         return control
 
@@ -119,5 +127,5 @@ class TrainerNonlinearity(TrainerCallback):
         self.stopped_epoch_, self.best_epoch_ = None, stopper.best_epoch
         if self.stop:
             self.stopped_epoch_ = stopper.epoch if stopper.stops else None
-            stopper.finish({"model": kwargs["model"]})
+            stopper.finish(kwargs["model"], {"model": kwargs["model"]})
         self.reason_ = stopper.reason()

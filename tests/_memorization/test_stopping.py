@@ -17,12 +17,15 @@ def one_weight():
 RISE = np.linspace(0.3, 0.8, 20)
 
 
-def trained(means, *, known=True, n_samples=1000, load_best=True, first=0):
+def trained(means, *, known=True, n_samples=1000, average=False, first=0):
     """Follow a training whose only weight is the number of its epoch."""
     order = np.random.default_rng(0).random(1000)
-    stopper, module = Stopper(load_best, first), one_weight()
+    stopper, module = Stopper(True, average, first), one_weight()
     for epoch, mean in enumerate(means, first + 1):
         nn.init.constant_(module.weight, epoch)
+        with stopper.as_measured({"module": module}):
+            assert (module.weight.item() == epoch) == (not average or epoch == first + 1)
+        assert module.weight.item() == epoch
         rows = (order < mean).astype(float)
         monitor = SimpleNamespace(
             sample_scores_=rows if known else None, n_samples=n_samples, wrong_share_=0.2
@@ -34,9 +37,51 @@ def trained(means, *, known=True, n_samples=1000, load_best=True, first=0):
 
 
 def finished(stopper, module, **settings):
-    stopper.finish({"module": module}, **settings)
+    stopper.finish(module, {"module": module}, **settings)
     assert stopper.weights is None
-    return int(module.weight.item())
+    return module.weight.item()
+
+
+def averaged_up_to(epoch, first=0):
+    """Mean of the numbers of epochs, each of which counts 0.7 times as much as the next."""
+    numbers = np.arange(first + 1, epoch + 1)
+    return pytest.approx(np.average(numbers, weights=0.7 ** (epoch - numbers)))
+
+
+def test_averages_are_loaded_and_measured():
+    stopper, module = trained([*RISE, *np.linspace(0.78, 0.4, 20)], average=True)
+    assert stopper.stops
+    assert 20 < stopper.epoch < 30
+    assert finished(stopper, module) == averaged_up_to(20)
+    assert "averages over the epochs up to 20." in stopper.reason()
+
+
+@pytest.mark.parametrize("last", [0.8, 0.77])
+@pytest.mark.parametrize("own", [0.7, 0.9])
+def test_the_last_average_is_loaded_if_nothing_is_better(own, last, monkeypatch):
+    """Neither the best average, nor the last weights."""
+    monkeypatch.setattr(
+        "sknonlin._memorization.stopping.sample_scores",
+        lambda monitor, net: np.full(1000, own),
+    )
+    stopper, module = trained([*RISE, 0.8, last], average=True)
+    found = finished(stopper, module)
+    if last < 0.8:
+        assert found == averaged_up_to(20)
+        assert "averages over the epochs up to 20." in stopper.reason()
+    elif own < 0.8:
+        assert found == averaged_up_to(22)
+        assert "averages over the epochs up to 22." in stopper.reason()
+    else:
+        assert found == 22
+        assert "The weights are" not in stopper.reason()
+
+
+def test_averages_are_not_loaded_where_the_score_is_not_known():
+    stopper, module = trained([*RISE, 0.8, 0.7], average=True, known=False)
+    assert finished(stopper, module) == 22
+    stopper, module = trained([*RISE, 0.8, 0.79], average=True)
+    assert finished(stopper, module, only_if_stopped=True) == 22
 
 
 def test_a_fall_stops_and_loads_the_best():
@@ -99,5 +144,5 @@ def test_scores_that_are_not_known_keep_the_last_weights():
     for _ in range(20):
         assert not stopper.update(np.nan, monitor, {"module": module})
     kept = module.weight.clone()
-    stopper.finish({"module": module})
+    stopper.finish(module, {"module": module})
     assert torch.equal(module.weight, kept)
