@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sknonlin._factorization.compressions import make_compression, rows_that_fit
+from sknonlin._factorization.compressions import make_compression
+from sknonlin._factorization.nmf_compression import rows_that_fit
 from sknonlin._factorization.nnls import project
 from sknonlin._factorization.rank_path import SOLVERS
 from sknonlin._matrices.products import unit_rows

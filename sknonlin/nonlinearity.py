@@ -27,12 +27,9 @@ from sknonlin._factorization.by_row import (
     map_blocks,
     map_rows,
 )
-from sknonlin._factorization.compressions import (
-    COMPRESSIONS,
-    Settings,
-    make_compression,
-    rows_that_fit,
-)
+from sknonlin._factorization.compression import Settings
+from sknonlin._factorization.compressions import COMPRESSIONS, make_compression
+from sknonlin._factorization.nmf_compression import rows_that_fit
 from sknonlin._matrices.dask import checked_array, is_dask_array, refuse_dask_frames
 from sknonlin._matrices.stack import as_numbers, working_dtypes
 from sknonlin._running.memory import limited

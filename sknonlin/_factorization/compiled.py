@@ -187,7 +187,7 @@ def on_cones(function, G, F, W):
 
 
 def cone_weights_compiled(G, F):
-    """Do what `compressions.cone_weights` does."""
+    """Do what `nmf_compression.cone_weights` does."""
     W = torch.empty_like(F, memory_format=torch.contiguous_format)
     on_cones(kernels(F.dtype).cone_weights, G, F, W)
     return W

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_even_slices
 
-from sknonlin._factorization.compressions import rows_that_fit
+from sknonlin._factorization.nmf_compression import rows_that_fit
 from sknonlin._memorization.forward_pass import Pass
 from sknonlin._network.layers import NO_SAMPLES, pass_samples, quick_samples
 from sknonlin._network.layout import Layout

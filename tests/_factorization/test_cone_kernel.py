@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import optimize
 
-from sknonlin._factorization import compiled, compressions, nnls
+from sknonlin._factorization import compiled, nmf_compression, nnls
 from sknonlin._matrices.products import gram, products, unit_rows
 
 pytest.importorskip("numba")
@@ -26,7 +26,7 @@ def cones_and_rows(n_cones, k, q, m, dtype):
 
 def by_torch(monkeypatch, function, G, F):
     with monkeypatch.context() as patch:
-        for module in (compressions, nnls):
+        for module in (nmf_compression, nnls):
             patch.setattr(module, "serves_cones", lambda G: False)
         return function(G, F)
 
@@ -38,7 +38,7 @@ def test_weights_are_those_of_torch(size, dtype, monkeypatch):
     G, F = gram(H), products(H, X.mT)
     assert compiled.serves_cones(G)
     rounding = 300 * torch.finfo(dtype).eps
-    for function in (compressions.cone_weights, nnls.pivoted):
+    for function in (nmf_compression.cone_weights, nnls.pivoted):
         own, theirs = function(G, F), by_torch(monkeypatch, function, G, F)
         assert (own >= 0).all()
         assert own.shape == theirs.shape
@@ -96,7 +96,7 @@ def test_values_that_are_not_finite_end():
     assert torch.isfinite(W[torch.arange(40) != 5]).all()
 
 
-@pytest.mark.parametrize("function", [compressions.cone_weights, nnls.pivoted])
+@pytest.mark.parametrize("function", [nmf_compression.cone_weights, nnls.pivoted])
 def test_no_digit_depends_on_threads_or_on_the_other_rows(function, monkeypatch):
     H, X = cones_and_rows(2, 9, 20, 5000, torch.float32)
     G, F = gram(H), products(H, X.mT)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sknonlin._factorization.compiled import CHUNK, energies_left_compiled
-from sknonlin._factorization.compressions import stack_weights
+from sknonlin._factorization.nmf_compression import stack_weights
 from sknonlin._matrices.products import unit_rows
 from tests.conftest import relu_matrix
 

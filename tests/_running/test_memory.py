@@ -95,8 +95,8 @@ def test_what_a_gpu_does_not_hold_is_halved(classes, by_class, monkeypatch):
     residuals = expected.transform(X)
     for module, name, most in (
         ("_matrices.row_sample", "survey", 2000),
-        ("_factorization.compressions", "residual_energies", 2000),
-        ("_factorization.compressions", "learn_rows", 2000),
+        ("_factorization.nmf_compression", "residual_energies", 2000),
+        ("_factorization.nmf_compression", "learn_rows", 2000),
         ("_factorization.by_row", "unit_rows", 2000),
     ):
         target = f"sknonlin.{module}.{name}"
@@ -109,13 +109,13 @@ def test_what_a_gpu_does_not_hold_is_halved(classes, by_class, monkeypatch):
 
 def test_a_stack_that_a_gpu_does_not_hold_is_halved(stack, monkeypatch):
     expected = nmf_path(stack, RANKS)
-    function = sys.modules["sknonlin._factorization.compressions"].learn_rows
+    function = sys.modules["sknonlin._factorization.nmf_compression"].learn_rows
     short = short_of_memory(function, stack[:2].size)
-    monkeypatch.setattr("sknonlin._factorization.compressions.learn_rows", short)
+    monkeypatch.setattr("sknonlin._factorization.nmf_compression.learn_rows", short)
     path = nmf_path(stack, RANKS)
     np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-8)
     short = short_of_memory(function, stack[0].size - 1)
-    monkeypatch.setattr("sknonlin._factorization.compressions.learn_rows", short)
+    monkeypatch.setattr("sknonlin._factorization.nmf_compression.learn_rows", short)
     with pytest.raises(torch.OutOfMemoryError):
         nmf_path(stack, RANKS)
 

@@ -116,7 +116,7 @@ def low_precision():
 @pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(
     "target",
-    ["_factorization.compressions.residual_energies", "_matrices.row_sample.survey"],
+    ["_factorization.nmf_compression.residual_energies", "_matrices.row_sample.survey"],
 )
 def test_an_interrupted_fit_leaves_everything_as_it_was(
     classes, by_class, target, monkeypatch
