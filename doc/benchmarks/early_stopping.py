@@ -257,17 +257,19 @@ RULES = {
 def losses(columns, patience):
     """Points of test accuracy that every rule loses to the best epoch."""
     test = columns["test"]
-    lost = {name: test[rule(columns, patience)] for name, rule in RULES.items()}
+    own = {
+        STOPPING: stopping(columns).accuracy,
+        f"{STOPPING}, `average=False`": stopping(columns, average=False).accuracy,
+    }
+    rows = {name: rule(columns, patience) for name, rule in RULES.items()}
+    lost = {OURS: None} | own | {name: test[row] for name, row in rows.items()}
+    for name in ("Label Wave", "last epoch"):
+        lost[f"{name}, averaged weights"] = columns["averaged_test"][rows[name]]
     for share in SPLITS:
         right, loss, tested = columns[f"split_{share}"].T
         part = f"{1 - share:.0%}"
         lost[f"validation accuracy, on {part}"] = tested[stopped(right, patience)]
         lost[f"validation loss, on {part}"] = tested[stopped(-loss, patience)]
-    lost[STOPPING] = stopping(columns).accuracy
-    lost[f"{STOPPING}, `average=False`"] = stopping(columns, average=False).accuracy
-    for name in ("Label Wave", "last epoch"):
-        row = RULES[name](columns, patience)
-        lost[f"{name}, averaged weights"] = columns["averaged_test"][row]
     lost[KNOWN] = test[smoothed(columns)]
     return {name: 100 * (test.max() - value) for name, value in lost.items()}
 
