@@ -16,7 +16,6 @@ from sknonlin._memorization.forward_pass import PassSettings
 from sknonlin._memorization.profiling import (
     PassMeasurer,
     matrix_shapes,
-    replayed_samples,
     with_rows_that_fit,
 )
 from sknonlin._memorization.significance import MOST_CLASSES, BatchAreas, n_repeats
@@ -364,9 +363,7 @@ def profile_network(network, X, y, settings):
             compression, ranks, capture, settings.batch_size
         )
     with Workers(settings.n_jobs, settings.verbose, task_bytes) as workers:
-        how = PassSettings(
-            compression, ranks, settings.device, replayed_samples=replayed_samples(capture)
-        )
+        how = PassSettings(compression, ranks, settings.device, side_by_side=True)
         measurer = PassMeasurer(layers, how, settings.cumulative, settings.replay)
         curves = measurer.measure(workers, capture, X, codes, batches)
     return LayerProfile(

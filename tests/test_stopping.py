@@ -167,3 +167,11 @@ def test_clone_pickle_and_going_on(noisy):
     stop = dict(pickle.loads(pickle.dumps(net)).callbacks_)["stop"]
     assert stop.best_epoch_ in (3, 4)
     assert len(pickle.dumps(stop)) < 50_000
+
+
+@pytest.mark.parametrize("timing", [{"every": 3}, {"unit": "batch", "every": 1000}])
+def test_going_on_where_epochs_are_not_measured(noisy, timing):
+    net = fit(stopping_net(timing, max_epochs=2), *noisy)
+    net.partial_fit(*noisy)
+    assert len(net.history) == 4
+    assert dict(net.callbacks_)["stop"].stopped_epoch_ is None

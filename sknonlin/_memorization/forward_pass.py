@@ -1,5 +1,6 @@
 """Compress the activations of one forward pass, and run the rest of the network."""
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ import torch
 from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import MatrixStack, check_extremes
 from sknonlin._network.layers import same_output
-from sknonlin._network.samples import repeated
-from sknonlin._running.memory import settle
+from sknonlin._network.samples import part_of, repeated
+from sknonlin._network.tape import shape_of
+from sknonlin._running.memory import COPIES, MOST, affordable, settle
 
 REMEDIES = {
     "nan": (
@@ -28,7 +30,17 @@ REMEDIES = {
         "layer_profile or of a detector's ActivationNonlinearity, which accepts any sign."
     ),
 }
+LEAST_REPLAYED = 4  # passes, by all layers at one rank, for replays side by side
 NEARLY_ALL = 0.75  # of the units: components of as high a rank leave next to nothing
+
+
+def numbers_in(call):
+    """Count the numbers that a recorded call computed."""
+    function, (_, leaves) = call
+    if function.is_view:
+        return 0
+    shapes = [shape_of(leaf) for leaf in leaves]
+    return sum(math.prod(shape) for shape in shapes if shape is not None)
 
 
 def check_activations(name, A, *, nonnegative):
@@ -60,7 +72,7 @@ class Pass:
         self.tape, layouts = capture.record(samples, codes.numel())
         self.layouts = self._for_rows(layouts)
         self._once = self._several = Recorded(1, samples, self.tape, self.layouts)
-        self._most_copies = max(1, settings.replayed_samples // codes.numel())
+        self._most_copies = self._copies() if settings.side_by_side else 1
         self.accuracy = self._accuracy(self.tape.output)
         self.matrices = {name: self._matrices(self.tape, name) for name in self.layouts}
         self.tape.activations.clear()
@@ -169,6 +181,43 @@ class Pass:
         output = self.capture.replay(several.samples, several.tape, name, value).output
         return self._accuracies(output, several.n_copies).T[:, : len(ranks)]
 
+    def _copies(self):
+        """How many ranks to replay together: as many as a quick pass has room for.
+
+        It is one where samples do not get the answers that they get in other batches, and
+        where the replays are short, so that to record a longer pass does not pay.
+        """
+        sizes = np.array([numbers_in(call) for call in self.tape.calls], float)
+        after = sizes[::-1].cumsum()[::-1] / max(1, sizes.sum())
+        replayed = sum(after[self.tape.layers[name].position] for name in self.layouts)
+        if replayed < LEAST_REPLAYED or not self._samples_are_apart():
+            return 1
+        network = self.capture.network
+        most = MOST["replayed call"] * np.count_nonzero(sizes) / sizes.sum()
+        held = sum(math.prod(layer.shape) for layer in self.tape.layers.values())
+        held += COPIES["replayed call"] * sizes.max()
+        return affordable(
+            network.dtype.itemsize * COPIES["replayed activation"] * held,
+            most=most if network.device.type == "cpu" else np.inf,
+            device=network.device,
+        )
+
+    def _samples_are_apart(self):
+        """Whether half of the samples get the same answers alone."""
+        trust, n_samples = self.capture.trust, self.codes.numel()
+        if trust.apart is None and n_samples > 1:
+            half = slice(0, n_samples // 2)
+            samples = part_of(self.samples, half, n_samples)
+            try:
+                alone = self.capture.answer(samples)
+            except Exception:  # whatever a network raises that takes no such batch
+                trust.apart = False
+            else:
+                output = self.tape.output
+                common = output.mean(0)  # which says nothing of a sample
+                trust.apart = same_output(output[half] - common, alone - common)
+        return bool(trust.apart)
+
     def _side_by_side(self, n_ranks):
         """Record the samples as many times as ranks are replayed together."""
         n_replays = -(-n_ranks // self._most_copies)
@@ -178,8 +227,8 @@ class Pass:
         if n_copies > self._several.n_copies:
             try:
                 self._several = self._record(n_copies)
-            except (RuntimeError, IndexError, TypeError, ValueError):
-                self._most_copies = 1  # the network takes no batch of this size
+            except Exception:  # as above: one rank at a time loses nothing but time
+                self._most_copies = 1
         return self._several
 
     def _record(self, n_copies):
@@ -188,14 +237,14 @@ class Pass:
         Raises
         ------
         ValueError
-            If they do not get the answers that they get alone.
+            If they do not get the answers that they get once.
         """
         n_samples = self.codes.numel()
         samples = repeated(self.samples, n_samples, n_copies)
         tape, layouts = self.capture.record(samples, n_copies * n_samples)
         alone = repeated(self.tape.output, n_samples, n_copies)
         if not same_output(alone, tape.output) or tape.layers.keys() != self.layouts.keys():
-            raise ValueError("The network gives a sample other answers in other batches.")
+            raise ValueError("The network does other things with a larger batch.")
         tape.activations.clear()
         return Recorded(n_copies, samples, tape, self._for_rows(layouts))
 
@@ -241,12 +290,12 @@ class Recorded:
 class PassSettings:
     """How the activations of a pass are compressed.
 
-    If ``crossed``, a batch is put on the components of the one before it. A replay runs
-    several ranks side by side if they are no more than ``replayed_samples`` together.
+    If ``crossed``, a batch is put on the components of the one before it. If
+    ``side_by_side``, a replay runs several ranks, where that is quicker.
     """
 
     compression: object
     ranks: list
     device: object
     crossed: bool = False
-    replayed_samples: int = 0
+    side_by_side: bool = False

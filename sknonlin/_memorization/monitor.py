@@ -16,7 +16,6 @@ from sknonlin._factorization.compressions import make_compression
 from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.forward_pass import Pass, PassSettings
-from sknonlin._memorization.profiling import replayed_samples
 from sknonlin._memorization.true_labels import read_labels
 from sknonlin._network.adapters import Network, as_network
 from sknonlin._network.layers import (
@@ -290,9 +289,7 @@ class NonlinearityMonitor:
             if isinstance(self._shares, tuple):
                 self._read(network, capture)
             codes = network.encode(self.y, capture.output)
-            settings = PassSettings(
-                COMPRESSION, self.ranks, "auto", True, replayed_samples(capture)
-            )
+            settings = PassSettings(COMPRESSION, self.ranks, "auto", crossed=True)
             half = max(N_LEAST, pass_samples(capture)) // 2
             scores, answers = [], []
             for halves in self._batches[:, :, :half]:

@@ -12,7 +12,7 @@ from sknonlin._memorization.forward_pass import Pass
 from sknonlin._network.layers import NO_SAMPLES, pass_samples, quick_samples
 from sknonlin._network.layout import Layout
 from sknonlin._network.samples import moved, part_of
-from sknonlin._running.memory import COPIES, MOST, affordable, in_parts, within
+from sknonlin._running.memory import COPIES, affordable, in_parts, within
 
 TASKS_PER_WORKER = 4  # at least, so that none waits long for the last ones
 
@@ -116,15 +116,6 @@ def layer_groups(capture, n_groups):
 def most_samples(capture, n_affordable):
     """How many samples to measure in a pass: as many whatever the number of workers."""
     return min(n_affordable, quick_samples(capture))
-
-
-def replayed_samples(capture):
-    """How many samples to replay together, at one rank or at several side by side."""
-    n_affordable = affordable_samples(capture)
-    if capture.network.device.type != "cpu":
-        return n_affordable
-    elements = MOST["replayed layer"] * len(capture.listed)
-    return min(n_affordable, pass_samples(capture, elements))
 
 
 def make_tasks(capture, batches, n_workers, *, cumulative):

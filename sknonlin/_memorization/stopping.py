@@ -3,9 +3,10 @@
 import math
 from contextlib import nullcontext
 
+from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.monitor import sample_scores
 from sknonlin._memorization.turning_point import TurningPoint
-from sknonlin._memorization.weight_average import WeightAverage, copied, load, states_of
+from sknonlin._memorization.weight_average import WeightAverage, load, states_of
 
 # Measurements that are averaged, and standard errors: of an epoch's own weights, and of
 # averaged ones, whose scores are less noisy.
@@ -55,11 +56,18 @@ class Stopper:
         self.wrong_share = math.nan
         self._monitor = None
 
+    def end_epoch(self, modules):
+        """Count the weights of an epoch, whether it is measured or not."""
+        if self.average is not None:
+            self.average.update(modules)
+
     def as_measured(self, modules):
-        """Context in which modules have the weights that are measured after an epoch."""
-        if self.average is None:
+        """Context in which modules have the weights that are measured after an epoch.
+
+        They are averages, or an epoch's own if those are not finite.
+        """
+        if self.average is None or not self.average.current:
             return nullcontext()
-        self.average.update(modules)
         return self.average.in_place(modules)
 
     @property
@@ -85,20 +93,18 @@ class Stopper:
             Whose weights are kept.
         """
         self._monitor, self.wrong_share = monitor, monitor.wrong_share_
-        self.known = monitor.sample_scores_ is not None or not monitor.n_samples
+        self.known = not (monitor.n_samples and math.isnan(monitor.wrong_share_))
         self.stops = self.turn.update(score, monitor.sample_scores_) and self.known
         if self.load_best and self.best_epoch == self.epoch:
-            self.weights = states_of(modules) if self.average is None else self._averages()
+            average = self.average
+            self.weights = average.states(modules) if average else states_of(modules)
         return self.stops
-
-    def _averages(self):
-        return {name: copied(state) for name, state in self.average.states.items()}
 
     def finish(self, net, modules, *, only_if_stopped=False):
         """Load the best weights, and let go of them.
 
         Where nothing stopped, they are loaded if the last ones are worse. If they are not,
-        but averages are kept, the last average is, unless it scores less than the last
+        but averages are kept, the last average is, if it scores higher than the last
         weights themselves.
 
         Parameters
@@ -116,7 +122,7 @@ class Stopper:
             if self.stops or worse:
                 self._load(modules, self.weights, self.best_epoch)
             elif self._is_average_better(net):
-                self._load(modules, self.average.states, self.epoch)
+                self._load(modules, self.average.values, self.epoch)
         self.weights = self.average = self._monitor = None
 
     def _load(self, modules, states, epoch):
@@ -124,11 +130,14 @@ class Stopper:
         self.loaded_epoch = epoch
 
     def _is_average_better(self, net):
-        """Whether the last average scores at least what the last weights do."""
+        """Whether the last average scores higher than the last weights do."""
         averaged = self._monitor.sample_scores_
         if self.average is None or averaged is None:
             return False
-        return averaged.mean() >= sample_scores(self._monitor, net).mean()
+        try:
+            return averaged.mean() > sample_scores(self._monitor, net).mean()
+        except NotFiniteError:
+            return True
 
     def reason(self):
         """Say in words when it stopped, and why."""

@@ -56,11 +56,12 @@ class TurningPoint:
         if mean > self.means[self.best] or np.isnan(self.means[self.best]):
             self.best, self._best_scores = len(self.means) - 1, scores
         self._last_scores = scores
+        if np.isnan(mean):
+            self._recent = []
+            return self.turned
         self._recent = [*self._recent, mean if scores is None else scores][-self.window :]
         averaged = np.mean(self._recent, axis=0)
         top = float(np.mean(averaged))
-        if np.isnan(top):
-            self._recent = []
         if len(self._recent) < self.window:
             return self.turned
         self._tops.append(top)
@@ -76,8 +77,10 @@ class TurningPoint:
     def is_below_best(self, confidence):
         """Whether the last measurement is below the best one by so many standard errors.
 
-        It is if its mean is, where there are no scores of samples.
+        It is if its mean is, where there are no scores of samples, and if it is NaN.
         """
+        if np.isnan(self.means[-1]):
+            return not np.isnan(self.means[self.best])
         fall = self.means[self.best] - self.means[-1]
         if self._last_scores is None or self._best_scores is None:
             return fall > 0

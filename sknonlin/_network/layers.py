@@ -52,9 +52,12 @@ class Trust:
         Layers from which the rest of it gives the answers of a full pass.
     whole : set of str
         Layers for which it has to be run as a whole.
+    apart : bool or None
+        Whether a sample's answer is the same whatever else is in a batch; None: not tried.
     """
 
     deterministic: bool = False
+    apart: bool | None = None
     proven: set = field(default_factory=set)
     whole: set = field(default_factory=set)
 
@@ -178,6 +181,10 @@ class Capture:
         tape.shares = is_dense(tape.output) and place_of(tape.output) in finder.shares
         return tape
 
+    def answer(self, batch):
+        """Run a batch, and return the output."""
+        return self._run(batch, record=False).output
+
     def record(self, batch, n_samples):
         """Run a batch; return its tape, and every layer's layout by name."""
         tape = self._run(batch, n_samples)
@@ -251,7 +258,7 @@ class Capture:
         if self.trust.deterministic:
             return
         runs = range(N_RUNS_IF_RANDOM if self._draws else 1)
-        again = (self._run(self.batch, record=False).output for _ in runs)
+        again = (self.answer(self.batch) for _ in runs)
         if not all(same_output(self.output, output) for output in again):
             raise ValueError(
                 "The network gives other answers each time on the same samples, in eval "

@@ -54,6 +54,8 @@ COPIES = {
     "system": 5,  # of the linear equations of a row's support
     "weight": 8,  # of a sample on a component
     "profiled activation": 4,
+    "replayed activation": 2,  # kept for the rest of the network, and
+    "replayed call": 2,  # of the largest call: what it takes and gives
     "read activation": 2.5,
     "waiting block": 3,  # one that a worker works on, the others waiting
 }
@@ -66,7 +68,7 @@ MOST = {
     "systems": 2**22,  # numbers in one batch of linear equations
     "pass": 2**26,  # activations of a forward pass
     "cached pass": 2**22,  # the same on a processor
-    "replayed layer": 2**20,  # activations of a layer, on a processor
+    "replayed call": 2**20,  # numbers that a call gives in a replay, on a processor
     "sent": 2**22,  # bytes of samples in a task that goes to another process
     # A page of a file that is touched brings its neighbours in, so few are read at a time.
     "mapped rows": 64,  # in any order

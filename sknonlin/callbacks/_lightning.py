@@ -6,17 +6,25 @@ from sknonlin._memorization.stopping import Stopper
 from sknonlin.callbacks._training_data import columns_of, measured, monitor_of
 
 try:
-    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch import callbacks as library
 except ImportError:
     try:
-        from pytorch_lightning.callbacks import Callback
+        from pytorch_lightning import callbacks as library
     except ImportError as error:
         raise ImportError(
             "LightningNonlinearity needs PyTorch Lightning: pip install lightning."
         ) from error
 
 
-class LightningNonlinearity(Callback):
+#: Callbacks that load averages of their own at the end; older versions have one of them.
+AVERAGING = tuple(
+    getattr(library, name)
+    for name in ("StochasticWeightAveraging", "WeightAveraging")
+    if hasattr(library, name)
+)
+
+
+class LightningNonlinearity(library.Callback):
     """Log when a LightningModule begins to memorize, and stop it then.
 
     The columns, and the rule that stops, are those of
@@ -34,7 +42,8 @@ class LightningNonlinearity(Callback):
         Whether to stop; otherwise it only logs.
     load_best : bool, default=True
         Keep the weights of the best epoch in memory, and load them at the end; not
-        where ``stop`` is False.
+        where ``stop`` is False. Where nothing stopped, the last ones stay if another
+        callback loads averages, as ``StochasticWeightAveraging``.
     average : bool, default=True
         Measure and load averages of the weights, as of
         :class:`~sknonlin.callbacks.MemorizationStopping`.
@@ -91,6 +100,7 @@ class LightningNonlinearity(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure, log, and stop if memorization is seen."""
         modules = {"module": pl_module}
+        self._stopper.end_epoch(modules)
         with self._stopper.as_measured(modules):
             score = measured(self.monitor_, pl_module)
         columns = columns_of(self.name, score, self.monitor_)
@@ -104,5 +114,6 @@ class LightningNonlinearity(Callback):
         self.stopped_epoch_, self.best_epoch_ = None, stopper.best_epoch
         if self.stop:
             self.stopped_epoch_ = stopper.epoch if stopper.stops else None
-            stopper.finish(pl_module, {"module": pl_module})
+            averages = any(isinstance(other, AVERAGING) for other in trainer.callbacks)
+            stopper.finish(pl_module, {"module": pl_module}, only_if_stopped=averages)
         self.reason_ = stopper.reason()

@@ -33,10 +33,10 @@ class MemorizationStopping(NonlinearityScoring):
         callback of the net, as ``Checkpoint``, loads its own.
     average : bool, default=True
         Measure and load averages of the weights, in which an epoch counts 0.7 times as much
-        as the next. They take the memory of the weights once more, and the training does
-        not see them. False: an epoch's own weights, and it stops when the mean of seven
-        epochs is four standard errors below the best. They are its own, too, if it loads
-        none, and if ``n_samples`` is 0.
+        as the next. They take the memory of the trained weights once more, and twice while
+        it measures. The training does not see them. False: an epoch's own weights, and it
+        stops when the mean of seven epochs is four standard errors below the best. They are
+        its own, too, if it loads none, if ``n_samples`` is 0, and if ``unit`` is "batch".
     sink : callable, default=None
         Called with ``reason_`` at the end of the training, as ``print``. None: nothing
         is said, unless the net's ``verbose`` is above 0, which prints it.
@@ -124,7 +124,7 @@ class MemorizationStopping(NonlinearityScoring):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin anew."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
-        average = self.average and self.n_samples != 0
+        average = self.average and self.n_samples != 0 and self.unit == "epoch"
         self.stopper_ = Stopper(self.load_best, average, first=len(net.history))
         self.stopped_epoch_ = None
 
@@ -134,6 +134,7 @@ class MemorizationStopping(NonlinearityScoring):
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Measure, write the columns, and stop if memorization is seen."""
+        self.stopper_.end_epoch(modules_of(net))
         super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
         score = self.columns_[self.name]
         if self.stopper_.update(score, self.monitor_, modules_of(net)):

@@ -106,6 +106,7 @@ class TrainerNonlinearity(TrainerCallback):
         """Measure, log, and stop if memorization is seen."""
         model = kwargs["model"]
         modules = {"model": model}
+        self._stopper.end_epoch(modules)
         with self._stopper.as_measured(modules):
             score = measured(self.monitor_, model)
         columns = columns_of(self.name, score, self.monitor_)

@@ -72,25 +72,36 @@ def test_nan_names_the_first_layer_also_where_a_later_one_is_exact():
         layer_profile(net, X, np.arange(40) % 2, ranks=[8], random_state=0)
 
 
-class Batched(nn.Module):
-    """A network that takes batches of one size, or answers by what else is in them."""
+class Deep(nn.Module):
+    """A network with many layers, which may look at the batch as a whole."""
 
-    def __init__(self, kind):
+    def __init__(self, kind="plain", widths=(40,) * 12):
         super().__init__()
         self.kind = kind
-        self.network = mlp()
+        sizes = zip((4, *widths), widths, strict=False)
+        self.parts = nn.ModuleList([nn.Linear(n, m) for n, m in sizes])
+        self.head = nn.Linear(widths[-1], 2)
+        with torch.no_grad():  # so that samples are told apart behind many layers
+            for part in self.parts:
+                part.weight.mul_(2)
 
     def forward(self, x):
         if self.kind == "one size":
             x = x.view(min(20, len(x)), 4)
+        if self.kind == "few":
+            assert len(x) <= 20
+        if self.kind == "largest":
+            x = x / x.abs().amax(0)
         if self.kind == "centred":
-            x = x - x.cumsum(0) / 50
-        return self.network(x)
+            x = x - x.mean(0)
+        for part in self.parts:
+            x = torch.relu(part(x))
+        return self.head(x)
 
 
 @pytest.fixture
-def counted_replays(monkeypatch):
-    """Sizes of the outputs of all replays."""
+def replays(monkeypatch):
+    """Numbers of samples in all replays."""
     sizes, replay = [], Capture.replay
 
     def counted(self, *args, **settings):
@@ -102,39 +113,46 @@ def counted_replays(monkeypatch):
     return sizes
 
 
-@pytest.mark.parametrize("n_together", [0, 40, 60, 1000])
-def test_ranks_are_replayed_side_by_side(n_together, monkeypatch, counted_replays):
-    """Five ranks in parts of as many as there is room for; accuracies are the same."""
-    X, y = seeded(torch.randn, 20, 4), np.repeat([0, 1], 10)
-    settings = {"ranks": [1, 2, 3, 4, 5], "batch_size": 10, "random_state": 0}
-    module = seeded(mlp)
-    monkeypatch.setitem(MOST, "replayed layer", 1)
-    expected = layer_profile(module, X, y, **settings)
-    assert set(counted_replays) == {20}
-    counted_replays.clear()
-    monkeypatch.setattr("sknonlin.profile.replayed_samples", lambda capture: n_together)
-    found = layer_profile(module, X, y, **settings)
+X_DEEP, Y_DEEP = seeded(torch.randn, 20, 4), np.repeat([0, 1], 10)
+SETTINGS = {"ranks": [1, 2, 3, 4, 5], "batch_size": 10, "random_state": 0}
+
+
+@pytest.mark.parametrize("n_copies", [1, 2, 3, 5])
+def test_ranks_are_replayed_side_by_side(n_copies, monkeypatch, replays):
+    """Five ranks, as many together as there is room for; accuracies are the same."""
+    module, n_numbers = seeded(Deep), 20 * 2 * 40  # numbers of a linear layer and its ReLU
+    monkeypatch.setitem(MOST, "replayed call", 0)
+    expected = layer_profile(module, X_DEEP, Y_DEEP, **SETTINGS)
+    assert set(replays) == {20}
+    replays.clear()
+    monkeypatch.setitem(MOST, "replayed call", n_copies * n_numbers / 2)
+    found = layer_profile(module, X_DEEP, Y_DEEP, **SETTINGS)
     np.testing.assert_array_equal(found.batch_accuracies, expected.batch_accuracies)
-    n_copies = {0: 1, 40: 2, 60: 3, 1000: 5}[n_together]
-    assert set(counted_replays) == {20 * n_copies}
-    assert len(counted_replays) == len(found.layer_names) * -(-5 // n_copies)
+    assert set(replays) == {20 * n_copies}
+    assert len(replays) == 12 * -(-5 // n_copies)
 
 
-@pytest.mark.parametrize("kind", ["one size", "centred"])
-def test_one_rank_at_a_time_where_others_in_the_batch_count(kind, counted_replays):
-    X, y = seeded(torch.randn, 20, 4), np.repeat([0, 1], 10)
-    profile = layer_profile(seeded(Batched, kind), X, y, batch_size=10, random_state=0)
-    assert set(counted_replays) == {20}
+@pytest.mark.parametrize("kind", ["one size", "few", "largest", "centred"])
+def test_one_rank_at_a_time_where_others_in_the_batch_count(kind, replays):
+    profile = layer_profile(seeded(Deep, kind), X_DEEP, Y_DEEP, **SETTINGS)
+    assert set(replays) == {20}
     assert np.isfinite(profile.accuracies).all()
 
 
-def test_layers_of_different_widths_have_different_numbers_of_ranks(counted_replays):
-    """At 8, the layer of 4 units is exact: one rank less is replayed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(
-            *[nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 4), nn.ReLU(), nn.Linear(4, 2)]
-        )
-    X, y = seeded(torch.randn, 20, 4), np.repeat([0, 1], 10)
-    layer_profile(net, X, y, ranks=[1, 2, 8], batch_size=10, random_state=0)
-    assert counted_replays == [60, 40]
+def test_one_rank_at_a_time_where_replays_are_short(replays):
+    """A head of two layers: to record five copies of the whole network does not pay."""
+    module = seeded(Deep)
+    layer_profile(module, X_DEEP, Y_DEEP, layers=["relu:11", "relu:12"], **SETTINGS)
+    assert set(replays) == {20}
+
+
+def test_one_rank_at_a_time_where_memory_is_short(replays):
+    layer_profile(seeded(Deep), X_DEEP, Y_DEEP, **SETTINGS, working_memory=0.4)
+    assert set(replays) == {20}
+
+
+def test_narrow_layers_have_fewer_ranks(replays):
+    """At 8, a layer of 4 units is exact: one rank less is replayed."""
+    module = seeded(Deep, widths=(40,) * 11 + (4,))
+    layer_profile(module, X_DEEP, Y_DEEP, **SETTINGS | {"ranks": [1, 2, 8]})
+    assert replays == [60] * 11 + [40]

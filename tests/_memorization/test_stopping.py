@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from sknonlin._matrices.stack import NotFiniteError
 from sknonlin._memorization.stopping import Stopper
 
 
@@ -23,12 +24,15 @@ def trained(means, *, known=True, n_samples=1000, average=False, first=0):
     stopper, module = Stopper(True, average, first), one_weight()
     for epoch, mean in enumerate(means, first + 1):
         nn.init.constant_(module.weight, epoch)
+        stopper.end_epoch({"module": module})
         with stopper.as_measured({"module": module}):
             assert (module.weight.item() == epoch) == (not average or epoch == first + 1)
         assert module.weight.item() == epoch
         rows = (order < mean).astype(float)
         monitor = SimpleNamespace(
-            sample_scores_=rows if known else None, n_samples=n_samples, wrong_share_=0.2
+            sample_scores_=rows if known else None,
+            n_samples=n_samples,
+            wrong_share_=0.2 if known else np.nan,
         )
         score = rows.mean() if known else mean
         if stopper.update(score, monitor, {"module": module}):
@@ -146,3 +150,32 @@ def test_scores_that_are_not_known_keep_the_last_weights():
     kept = module.weight.clone()
     stopper.finish(module, {"module": module})
     assert torch.equal(module.weight, kept)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_an_epoch_that_is_not_finite_is_passed_over(average):
+    stopper, module = Stopper(True, average), one_weight()
+    order = np.random.default_rng(0).random(1000)
+    for epoch, mean in enumerate([0.5, 0.6, np.nan, 0.7, 0.8, np.nan], 1):
+        nn.init.constant_(module.weight, np.nan if np.isnan(mean) else epoch)
+        stopper.end_epoch({"module": module})
+        with stopper.as_measured({"module": module}):
+            assert np.isnan(module.weight.item()) == np.isnan(mean)
+        rows = None if np.isnan(mean) else (order < mean).astype(float)
+        monitor = SimpleNamespace(sample_scores_=rows, n_samples=1000, wrong_share_=0.2)
+        assert not stopper.update(mean, monitor, {"module": module})
+        assert stopper.known
+    found = finished(stopper, module)
+    weights = 0.7 ** np.array([3, 2, 1, 0])
+    expected = np.average([1, 2, 4, 5], weights=weights) if average else 5
+    assert found == pytest.approx(expected)
+    assert "up to 5" in stopper.reason() or "those of epoch 5" in stopper.reason()
+
+
+def test_last_weights_that_diverged_after_the_measurement(monkeypatch):
+    def diverged(monitor, net):
+        raise NotFiniteError("NaN")
+
+    monkeypatch.setattr("sknonlin._memorization.stopping.sample_scores", diverged)
+    stopper, module = trained([*RISE, 0.8], average=True)
+    assert finished(stopper, module) == averaged_up_to(21)
