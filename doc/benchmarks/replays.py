@@ -31,7 +31,7 @@ from tables import table, versions, with_answer
 from torch import nn
 
 from sknonlin import layer_profile
-from sknonlin._network import layers
+from sknonlin._network import calls
 from sknonlin.datasets import load_fashion_mnist
 
 HERE = pathlib.Path(__file__).parent
@@ -132,13 +132,13 @@ def trained(make, X, y, n_epochs):
 @contextlib.contextmanager
 def plain_reruns():
     """Let every pass run from the start of the network, for the time of a block."""
-    make, n_made = layers.Layer, itertools.count()
+    make, n_made = calls.Layer, itertools.count()
 
     def not_resumable(*args, **settings):
         next(n_made)
         return make(*args, **settings, resumable=False)
 
-    with mock.patch.object(layers, "Layer", not_resumable):
+    with mock.patch.object(calls, "Layer", not_resumable):
         yield
     assert next(n_made), "Layers are made in another module now; replace them there."
 
