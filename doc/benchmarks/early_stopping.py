@@ -168,7 +168,7 @@ def stopping(columns, *, average=True):
             return Kept(turn.best, test[turn.best], i)
     if turn.is_below_best(LOAD_CONFIDENCE):
         return Kept(turn.best, test[turn.best], last)
-    own = columns["scores"][last].mean() > scores[last].mean()
+    own = columns["scores"][last].mean() >= scores[last].mean()
     return Kept(last, columns["test"][last] if own else test[last], last)
 
 

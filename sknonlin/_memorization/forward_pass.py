@@ -213,7 +213,7 @@ class Pass:
             except Exception:  # whatever a network raises that takes no such batch
                 trust.apart = False
             else:
-                output = self.tape.output
+                output, alone = self.tape.output.float(), alone.float()
                 common = output.mean(0)  # which says nothing of a sample
                 trust.apart = same_output(output[half] - common, alone - common)
         return bool(trust.apart)

@@ -16,12 +16,13 @@ class MemorizationStopping(NonlinearityScoring):
     It writes the columns of :class:`NonlinearityScoring`, and knows their noise: the score
     is a mean over samples, always the same, so the standard error of a difference is that
     of their own differences. What it measures, and loads at the end, are weights averaged
-    over the epochs, which are better than those of a single epoch. It stops when the mean
-    of three epochs is three standard errors below the best mean of three, and loads the
-    weights of the epoch with the highest score. Where there is nothing to memorize, the
-    score does not fall, and the net is trained to the end. Then it loads the last average,
-    or the best one, if the last scores lower by more than a standard error. Where the input
-    tells too few labels, it does not stop, and loads nothing.
+    over the epochs, which mostly are right on more new samples than those of one epoch. It
+    stops when the mean of three epochs is three standard errors below the best mean of
+    three, and loads the average up to the epoch with the highest score. Where there is
+    nothing to memorize, the score does not fall, and the net is trained to the end. Then it
+    loads the last average, if that scores higher than the last weights, or the best one, if
+    the last scores lower by more than a standard error. Where the input tells too few
+    labels, it does not stop, and loads nothing.
 
     Parameters
     ----------
