@@ -115,6 +115,12 @@ def test_the_weights_that_another_callback_loads_stay(digits, first):
     assert "The weights are" not in stop.reason_
 
 
+@pytest.mark.parametrize("name", ["load_best", "average", "sink"])
+def test_parameters_are_checked(name, digits):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        fit(stopping_net({name: "yes"}, max_epochs=1), *digits)
+
+
 def test_an_input_that_tells_nothing_does_not_stop_it():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 64)).astype(np.float32)

@@ -270,6 +270,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--data", nargs="+", default=["digits", "confirm"])
     parser.add_argument("--seeds", nargs="+", type=int, default=label_error_runs.SEEDS)
+    parser.add_argument("--architectures", nargs="+", default=["mlp", "cnn"])
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--write", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -289,7 +290,7 @@ def main():
         "",
     ]
     for data in arguments.data:
-        for architecture in ("mlp", "cnn"):
+        for architecture in arguments.architectures:
             own = arguments.folder, arguments.seeds, arguments.jobs
             lines += report(data, architecture, *own)
             print("\n".join(lines), flush=True)

@@ -21,7 +21,7 @@ from nmf_path import WORKLOADS, hardware, make_workloads
 from tables import with_answer
 
 from sknonlin import nmf_path
-from sknonlin._factorization import compressions, nnls, rank_path
+from sknonlin._factorization import nmf_compression, nnls, rank_path
 from sknonlin._factorization.nnls import admm_update, iterate, splitting
 
 N_ROUNDS = 5
@@ -91,16 +91,8 @@ def cold(matrices, names, ranks):
     return time.perf_counter() - start, float(np.mean(errors))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="file that keeps the activations between runs")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = arguments.data or os.path.join(folder, "activations.npz")
-        if not os.path.exists(path):
-            make_workloads(path)
-        matrices = dict(np.load(path))
-    compressions.serves = lambda *_: False
+def measure(matrices):
+    """Compare times and errors of all variants with those of the default."""
     table = {name: [] for name in [*VARIANTS, "each rank on its own", "max_rows=None"]}
     for names, ranks in WORKLOADS.values():
         run(matrices, names, ranks)
@@ -116,6 +108,20 @@ def main():
             pairs = zip(results, default, strict=True)
             ratio = statistics.median(a[0] / b[0] for a, b in pairs)
             table[name] += [f"{ratio:.2f}", f"{results[0][1] / default[0][1]:.4f}"]
+    return table
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="file that keeps the activations between runs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = arguments.data or os.path.join(folder, "activations.npz")
+        if not os.path.exists(path):
+            make_workloads(path)
+        matrices = dict(np.load(path))
+    with replaced(nmf_compression, serves=lambda *_: False):
+        table = measure(matrices)
     heads = [f"{workload} {what}" for workload in WORKLOADS for what in ("time", "error")]
     lines = [
         "# Choices in the solver of `nmf_path`\n",

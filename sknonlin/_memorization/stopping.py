@@ -12,6 +12,7 @@ from sknonlin._memorization.weight_average import WeightAverage, load, states_of
 # averaged ones, whose scores are less noisy.
 WINDOW, CONFIDENCE = 7, 4.0
 AVERAGED_WINDOW, AVERAGED_CONFIDENCE = 3, 3.0
+LIKELY = 2.0  # standard errors that are told, but do not stop
 LOAD_CONFIDENCE = 1.0  # that the last weights are worse by, to load those of the best epoch
 
 
@@ -54,7 +55,7 @@ class Stopper:
             self.turn = TurningPoint(AVERAGED_WINDOW, AVERAGED_CONFIDENCE)
         self.stops, self.known, self.loaded_epoch = False, True, None
         self.wrong_share = math.nan
-        self._monitor = None
+        self._monitor, self._stays = None, True
 
     def end_epoch(self, modules):
         """Count the weights of an epoch, whether it is measured or not."""
@@ -116,9 +117,9 @@ class Stopper:
         only_if_stopped : bool, default=False
             Leave the last weights where nothing stopped.
         """
-        stays = only_if_stopped and not self.stops
+        self._stays = not self.load_best or (only_if_stopped and not self.stops)
         worse = self.known and self.turn.is_below_best(LOAD_CONFIDENCE)
-        if self.weights is not None and not stays:
+        if self.weights is not None and not self._stays:
             if self.stops or worse:
                 self._load(modules, self.weights, self.best_epoch)
             elif self._is_average_better(net):
@@ -141,30 +142,46 @@ class Stopper:
 
     def reason(self):
         """Say in words when it stopped, and why."""
-        about = ""
-        if not math.isnan(self.wrong_share):
-            about = f" About {self.wrong_share:.0%} of the labels seem wrong."
-        fall = f"{100 * self.turn.fall:.1f} points"
-        if self.turn.error and math.isfinite(self.turn.error):
-            fall += f", {self.turn.fall / self.turn.error:.1f} standard errors"
-        kept = "" if self.loaded_epoch is None else self._kept()
         if not self.known:
             return (
                 f"Trained to the last epoch, {self.epoch}. The input tells too few labels "
                 "to know whether they are memorized. n_samples=0 stops by the layers alone."
             )
-        if not self.stops:
-            return (
-                f"Trained to the last epoch, {self.epoch}: no memorization was seen. The "
-                f"score is {fall} below its best.{kept}{about}"
-            )
+        about = ""
+        if not math.isnan(self.wrong_share):
+            about = f" About {self.wrong_share:.0%} of the labels seem wrong."
+        if self.stops:
+            verdict = f"Stopped after epoch {self.epoch}: wrong labels are being memorized."
+        else:
+            verdict = f"Trained to the last epoch, {self.epoch}: {self._seen()}."
+        return f"{verdict}{self._fall()}{self._kept()}{about}"
+
+    def _seen(self):
+        """Say what was seen of a training that was not stopped."""
+        if len(self.turn.means) <= self.turn.window:
+            return "too few measurements to see memorization"
+        if self.turn.fall > LIKELY * self.turn.error:
+            return "memorization is likely, but not certain"
+        return "no memorization was seen"
+
+    def _fall(self):
+        """Say how far the score is below its best."""
+        if not self.turn.fall:
+            return ""
+        errors = ""
+        if self.turn.error and math.isfinite(self.turn.error):
+            errors = f", {self.turn.fall / self.turn.error:.1f} standard errors,"
         return (
-            f"Stopped after epoch {self.epoch}: wrong labels are being memorized. The "
-            f"score has fallen by {fall}, from its best.{kept}{about}"
+            f" The score, averaged over {self.turn.window} epochs, is "
+            f"{100 * self.turn.fall:.1f} points{errors} below its best."
         )
 
     def _kept(self):
-        """Say which weights were loaded."""
+        """Say which weights the network has now, if they were for the stopper to choose."""
+        if self._stays:
+            return ""
+        if self.loaded_epoch is None:
+            return " The weights are those of the last epoch."
         if self.averages:
             return f" The weights are averages over the epochs up to {self.loaded_epoch}."
         return f" The weights are those of epoch {self.loaded_epoch}."

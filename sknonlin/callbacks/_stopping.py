@@ -3,11 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+from sklearn.utils._param_validation import validate_parameter_constraints
 from skorch.utils import noop
 
 from sknonlin._memorization.stopping import Stopper
 from sknonlin._running.validation import Layers, RandomState, Ranks
 from sknonlin.callbacks._scoring import NonlinearityScoring
+
+STOPPING_CONSTRAINTS = {
+    "load_best": ["boolean"],
+    "average": ["boolean"],
+    "sink": [callable, None],
+}
 
 
 class MemorizationStopping(NonlinearityScoring):
@@ -29,9 +36,9 @@ class MemorizationStopping(NonlinearityScoring):
     name, layers, every, unit : as of :class:`NonlinearityScoring`
         What is written, and how often. It stops only at the end of an epoch.
     load_best : bool, default=True
-        Keep the weights of the best epoch in memory, and load them at the end. Where
-        nothing stopped, the last ones stay if they were not measured, or if another
-        callback of the net, as ``Checkpoint``, loads its own.
+        Keep the weights of the best epoch in memory, and load them at the end; not if
+        another callback of the net, as ``Checkpoint``, has a ``load_best`` of its own.
+        Where nothing stopped, last weights that were not measured stay.
     average : bool, default=True
         Measure and load averages of the weights, in which an epoch counts 0.7 times as much
         as the next. They take the memory of the trained weights once more, and twice while
@@ -64,6 +71,8 @@ class MemorizationStopping(NonlinearityScoring):
     -----
     As :class:`NonlinearityScoring` does, it adds up the loss of every sample, over all
     epochs until it stops; a :class:`~sknonlin.MemorizationDetector` around the net uses it.
+
+    Every ``partial_fit`` begins anew: give it enough epochs, ten at least.
 
     Examples
     --------
@@ -118,6 +127,12 @@ class MemorizationStopping(NonlinearityScoring):
         self.average = average
         self.sink = sink
 
+    def initialize(self):
+        """Check the parameters, and forget what was seen before."""
+        own = {name: getattr(self, name) for name in STOPPING_CONSTRAINTS}
+        validate_parameter_constraints(STOPPING_CONSTRAINTS, own, type(self).__name__)
+        return super().initialize()
+
     def __getstate__(self):
         """Leave out the samples and the weights, also in the middle of a training."""
         return super().__getstate__() | {"stopper_": None}
@@ -126,7 +141,8 @@ class MemorizationStopping(NonlinearityScoring):
         """Begin anew."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
         average = self.average and self.n_samples != 0 and self.unit == "epoch"
-        self.stopper_ = Stopper(self.load_best, average, first=len(net.history))
+        load_best = self.load_best and not self._another_loads(net)
+        self.stopper_ = Stopper(load_best, average, first=len(net.history))
         self.stopped_epoch_ = None
 
     def _measure_trained(self, net):
@@ -147,19 +163,18 @@ class MemorizationStopping(NonlinearityScoring):
         super().on_train_end(net, X=X, y=y, **kwargs)
         if stopper is None or not stopper.epoch:
             return
-        stays = self._last_weights_stay(net)
-        stopper.finish(net, modules_of(net), only_if_stopped=stays)
+        unmeasured = self.unit == "epoch" and (self.count_ - 1) % self.every != 0
+        stopper.finish(net, modules_of(net), only_if_stopped=unmeasured)
         self.best_epoch_ = stopper.best_epoch
         self.stopped_epoch_ = stopper.epoch if stopper.stops else None
         self.wrong_share_, self.reason_ = stopper.wrong_share, stopper.reason()
         default = print if net.verbose else noop
         (self.sink or default)(self.reason_)
 
-    def _last_weights_stay(self, net):
-        """Whether weights are not for it to choose, where nothing stopped."""
-        unmeasured = self.unit == "epoch" and (self.count_ - 1) % self.every != 0
+    def _another_loads(self, net):
+        """Whether another callback of the net loads weights at the end."""
         others = (callback for _, callback in net.callbacks_ if callback is not self)
-        return unmeasured or any(getattr(other, "load_best", False) for other in others)
+        return any(getattr(other, "load_best", False) for other in others)
 
 
 def modules_of(net):

@@ -78,7 +78,7 @@ def test_the_last_average_is_loaded_if_nothing_is_better(own, last, monkeypatch)
         assert "averages over the epochs up to 22." in stopper.reason()
     else:
         assert found == 22
-        assert "The weights are" not in stopper.reason()
+        assert "The weights are those of the last epoch." in stopper.reason()
 
 
 def test_averages_are_not_loaded_where_the_score_is_not_known():
@@ -107,7 +107,7 @@ def test_a_last_epoch_that_is_worse_is_not_kept():
 def test_a_last_epoch_that_is_no_worse_stays(last):
     stopper, module = trained([*RISE, 0.8, last])
     assert finished(stopper, module) == 22
-    assert "The weights are" not in stopper.reason()
+    assert "The weights are those of the last epoch." in stopper.reason()
 
 
 def test_what_another_callback_loads_stays_where_nothing_stopped():
@@ -179,3 +179,19 @@ def test_last_weights_that_diverged_after_the_measurement(monkeypatch):
     monkeypatch.setattr("sknonlin._memorization.stopping.sample_scores", diverged)
     stopper, module = trained([*RISE, 0.8], average=True)
     assert finished(stopper, module) == averaged_up_to(21)
+
+
+@pytest.mark.parametrize(
+    ("means", "said"),
+    [
+        ([0.5, 0.6, 0.7], "too few measurements to see memorization"),
+        ([*RISE, 0.8, 0.8, 0.8], "no memorization was seen"),
+        ([*RISE, 0.795, 0.795, 0.795], "memorization is likely, but not certain"),
+    ],
+)
+def test_what_is_said_of_a_training_that_was_not_stopped(means, said):
+    stopper, module = trained(means, average=True)
+    stopper.finish(module, {"module": module}, only_if_stopped=True)
+    assert f": {said}." in stopper.reason()
+    assert ("averaged over 3 epochs" in stopper.reason()) == ("likely" in said)
+    assert "The weights" not in stopper.reason()
