@@ -13,11 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
 from sknonlin._memorization.forward_pass import PassSettings
-from sknonlin._memorization.profiling import (
-    PassMeasurer,
-    matrix_shapes,
-    with_rows_that_fit,
-)
+from sknonlin._memorization.profiling import PassMeasurer, matrix_shapes, with_rows_that_fit
 from sknonlin._memorization.significance import MOST_CLASSES, BatchAreas, n_repeats
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import NetworkLayers

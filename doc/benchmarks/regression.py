@@ -53,17 +53,18 @@ class Network(nn.Sequential):
         )
 
 
-def trained(X, y):
-    """Train the network."""
+def trained(network, X, y, **settings):
+    """Train a network."""
     torch.manual_seed(0)
     net = NeuralNetClassifier(
-        Network,
+        network,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         max_epochs=10,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
+        **settings,
     )
     return net.fit(X, y)
 
@@ -71,7 +72,7 @@ def trained(X, y):
 def make_calls():
     """Name every call that is timed, with a function that makes it."""
     X, y = load_digits(return_X_y=True)
-    net = trained(X, y)
+    net = trained(Network, X, y)
     with torch.inference_mode():  # up to the second layer
         A = nn.Sequential(*list(net.module_)[:4])(torch.from_numpy(X)).numpy()
     classes = np.stack([A[y == c][:170] for c in range(10)])  # (10, 170, 128)

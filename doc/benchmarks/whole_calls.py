@@ -25,9 +25,9 @@ import time
 
 import numpy as np
 import torch
+from regression import trained
 from sklearn.datasets import make_classification
 from sklearn.frozen import FrozenEstimator
-from skorch import NeuralNetClassifier
 from tables import machine, table, versions, with_answer
 from torch import nn
 
@@ -36,7 +36,7 @@ from sknonlin._memorization.monitor import NonlinearityMonitor
 from sknonlin.datasets import load_fashion_mnist
 
 HERE = pathlib.Path(__file__).parent
-N_ROUNDS, N_IMAGES, N_EPOCHS, N_UPDATES = 3, 2000, 10, 12
+N_ROUNDS, N_IMAGES, N_UPDATES = 3, 2000, 12
 PACKAGES = ("sknonlin", "torch", "scikit-learn", "skorch", "numpy")
 
 
@@ -49,22 +49,6 @@ def make_cnn():
     return nn.Sequential(
         *parts, nn.Flatten(), nn.Linear(576, 128), nn.ReLU(), nn.Linear(128, 10)
     )
-
-
-def trained(X, y):
-    """Train the CNN."""
-    torch.manual_seed(0)
-    return NeuralNetClassifier(
-        make_cnn,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        batch_size=50,
-        max_epochs=N_EPOCHS,
-        iterator_train__shuffle=True,
-        train_split=None,
-        verbose=0,
-    ).fit(X, y)
 
 
 def updates(net, X, y):
@@ -87,7 +71,7 @@ def make_calls():
     images, labels = load_fashion_mnist(return_X_y=True)
     images = images.reshape(-1, 1, 28, 28)
     X, y = images[:N_IMAGES], labels[:N_IMAGES]
-    net = trained(X, y)
+    net = trained(make_cnn, X, y, lr=1e-3, batch_size=50)
     frozen = MemorizationDetector(FrozenEstimator(net), random_state=0)
     return calls | {
         "its `fit` with a trained CNN, 2,000 images": lambda: frozen.fit(X, y),

@@ -11,7 +11,7 @@ from sknonlin._matrices.products import FLOOR
 from sknonlin._matrices.stack import MatrixStack, check_extremes
 from sknonlin._network.layers import same_output
 from sknonlin._network.samples import part_of, repeated
-from sknonlin._network.tape import shape_of
+from sknonlin._network.tape import numbers_in
 from sknonlin._running.memory import COPIES, MOST, affordable, settle
 
 REMEDIES = {
@@ -32,15 +32,6 @@ REMEDIES = {
 }
 LEAST_REPLAYED = 4  # passes, by all layers at one rank, for replays side by side
 NEARLY_ALL = 0.75  # of the units: components of as high a rank leave next to nothing
-
-
-def numbers_in(call):
-    """Count the numbers that a recorded call computed."""
-    function, (_, leaves) = call
-    if getattr(function, "is_view", False):  # which operations of higher order lack
-        return 0
-    shapes = [shape_of(leaf) for leaf in leaves]
-    return sum(math.prod(shape) for shape in shapes if shape is not None)
 
 
 def check_activations(name, A, *, nonnegative):
@@ -184,13 +175,12 @@ class Pass:
     def _copies(self):
         """How many ranks to replay together: as many as a quick pass has room for.
 
-        It is one where samples do not get the answers that they get in other batches, and
-        where the replays are short, so that to record a longer pass does not pay.
+        It is one where the replays are short, so that to record a longer pass does not pay.
         """
         sizes = np.array([numbers_in(call) for call in self.tape.calls], float)
         after = sizes[::-1].cumsum()[::-1] / max(1, sizes.sum())
         replayed = sum(after[self.tape.layers[name].position] for name in self.layouts)
-        if replayed < LEAST_REPLAYED or not self._samples_are_apart():
+        if replayed < LEAST_REPLAYED or self.codes.numel() < 2:
             return 1
         network = self.capture.network
         most = MOST["replayed call"] * np.count_nonzero(sizes) / sizes.sum()
@@ -202,34 +192,27 @@ class Pass:
             device=network.device,
         )
 
-    def _samples_are_apart(self):
-        """Whether half of the samples get the same answers alone."""
-        trust, n_samples = self.capture.trust, self.codes.numel()
-        if trust.apart is None and n_samples > 1:
-            half = slice(0, n_samples // 2)
-            samples = part_of(self.samples, half, n_samples)
-            try:
-                alone = self.capture.answer(samples)
-            except Exception:  # whatever a network raises that takes no such batch
-                trust.apart = False
-            else:
-                output, alone = self.tape.output.float(), alone.float()
-                common = output.mean(0)  # which says nothing of a sample
-                trust.apart = same_output(output[half] - common, alone - common)
-        return bool(trust.apart)
-
     def _side_by_side(self, n_ranks):
         """Record the samples as many times as ranks are replayed together."""
-        n_replays = -(-n_ranks // self._most_copies)
+        trust = self.capture.trust
+        n_replays = -(-n_ranks // (1 if trust.apart is False else self._most_copies))
         n_copies = -(-n_ranks // n_replays)
         if self._several.n_copies != n_copies:
             self._several = self._once  # gives memory back
         if n_copies > self._several.n_copies:
             try:
                 self._several = self._record(n_copies)
-            except Exception:  # as above: one rank at a time loses nothing but time
-                self._most_copies = 1
+            except Exception:  # a network may refuse a batch by any; only time is lost
+                trust.apart = False
         return self._several
+
+    def _are_apart(self):
+        """Whether half of the samples get the same answers alone."""
+        half = slice(0, self.codes.numel() // 2)
+        alone = self.capture.answer(part_of(self.samples, half, self.codes.numel()))
+        output = self.tape.output.float()
+        common = output.mean(0)  # which says nothing of a sample
+        return same_output(output[half] - common, alone.float() - common)
 
     def _record(self, n_copies):
         """Record a pass over the samples, several times side by side.
@@ -237,9 +220,13 @@ class Pass:
         Raises
         ------
         ValueError
-            If they do not get the answers that they get once.
+            If they do not get the answers that they get once, or in other batches.
         """
-        n_samples = self.codes.numel()
+        n_samples, trust = self.codes.numel(), self.capture.trust
+        if trust.apart is None:
+            trust.apart = self._are_apart()
+        if not trust.apart:
+            raise ValueError("The network answers by what else is in a batch.")
         samples = repeated(self.samples, n_samples, n_copies)
         tape, layouts = self.capture.record(samples, n_copies * n_samples)
         alone = repeated(self.tape.output, n_samples, n_copies)

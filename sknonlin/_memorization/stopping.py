@@ -25,6 +25,8 @@ class Stopper:
         Whether weights are kept.
     average : bool, default=False
         Whether these are averages, which are then measured, too.
+    n_samples : int or str, default="auto"
+        Of the monitor; 0, as by the layers alone nothing is averaged.
     first : int, default=0
         Epochs of the training before, of which the count goes on.
 
@@ -44,10 +46,10 @@ class Stopper:
         States of the modules at the best epoch, by name.
     """
 
-    def __init__(self, load_best, average=False, first=0):
+    def __init__(self, load_best, average=False, n_samples="auto", first=0):
         self.first = first
         self.load_best, self.weights = load_best, None
-        self.averages = average and load_best
+        self.averages = average and load_best and n_samples != 0
         self.average = WeightAverage() if self.averages else None
         if self.average is None:
             self.turn = TurningPoint(WINDOW, CONFIDENCE)

@@ -1,4 +1,8 @@
-"""Weights averaged over a training, in place of the last ones for a while."""
+"""Weights averaged over a training, in place of the last ones for a while.
+
+torch's ``AveragedModel`` copies a whole module, averages all buffers (masks, too) or none,
+and counts the first epoch too much in a short training.
+"""
 
 from contextlib import contextmanager
 from itertools import chain

@@ -53,7 +53,8 @@ class Trust:
     whole : set of str
         Layers for which it has to be run as a whole.
     apart : bool or None
-        Whether a sample's answer is the same whatever else is in a batch; None: not tried.
+        Whether a sample's answer is the same whatever else is in a batch, which may be
+        larger; None: not tried.
     """
 
     deterministic: bool = False

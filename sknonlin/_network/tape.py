@@ -6,6 +6,7 @@ what came before it: those operations are answered with empty tensors of their s
 or, where the rest reads them (a skip connection), with what they gave when recorded.
 """
 
+import math
 from bisect import bisect_right, insort
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -167,6 +168,15 @@ def shown(leaf, first):
 def shape_of(kept):
     """Shape of what :func:`shown` kept of a tensor."""
     return kept[0] if isinstance(kept, tuple) else getattr(kept, "shape", None)
+
+
+def numbers_in(call):
+    """Count the numbers that a recorded call computed: none, if it gave a view."""
+    function, (_, leaves) = call
+    if getattr(function, "is_view", False):  # which operations of higher order lack
+        return 0
+    shapes = [shape_of(leaf) for leaf in leaves]
+    return sum(math.prod(shape) for shape in shapes if shape is not None)
 
 
 def like(value, tensor_shape, tensor_stride):

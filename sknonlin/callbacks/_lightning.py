@@ -94,8 +94,8 @@ class LightningNonlinearity(library.Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
         self.first_ = trainer.current_epoch
-        average = self.average and self.settings.get("n_samples") != 0
-        self._stopper = Stopper(self.load_best and self.stop, average, self.first_)
+        load_best, n_samples = self.load_best and self.stop, self.settings.get("n_samples")
+        self._stopper = Stopper(load_best, self.average, n_samples, self.first_)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure, log, and stop if memorization is seen."""

@@ -72,7 +72,7 @@ class MemorizationStopping(NonlinearityScoring):
     As :class:`NonlinearityScoring` does, it adds up the loss of every sample, over all
     epochs until it stops; a :class:`~sknonlin.MemorizationDetector` around the net uses it.
 
-    Every ``partial_fit`` begins anew: give it enough epochs, ten at least.
+    Every ``partial_fit`` begins anew.
 
     Examples
     --------
@@ -140,9 +140,9 @@ class MemorizationStopping(NonlinearityScoring):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin anew."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
-        average = self.average and self.n_samples != 0 and self.unit == "epoch"
+        average = self.average and self.unit == "epoch"
         load_best = self.load_best and not self._another_loads(net)
-        self.stopper_ = Stopper(load_best, average, first=len(net.history))
+        self.stopper_ = Stopper(load_best, average, self.n_samples, len(net.history))
         self.stopped_epoch_ = None
 
     def _measure_trained(self, net):

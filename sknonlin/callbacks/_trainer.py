@@ -98,8 +98,7 @@ class TrainerNonlinearity(TrainerCallback):
             type(self).__name__, self.X, self.y, loader, self.settings
         )
         load_best = self.load_best and self.stop and not args.load_best_model_at_end
-        average = self.average and self.settings.get("n_samples") != 0
-        self._stopper = Stopper(load_best, average)
+        self._stopper = Stopper(load_best, self.average, self.settings.get("n_samples"))
         measured(self.monitor_, kwargs["model"])
 
     def on_epoch_end(self, args, state, control, **kwargs):

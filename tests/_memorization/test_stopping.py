@@ -21,7 +21,7 @@ RISE = np.linspace(0.3, 0.8, 20)
 def trained(means, *, known=True, n_samples=1000, average=False, first=0):
     """Follow a training whose only weight is the number of its epoch."""
     order = np.random.default_rng(0).random(1000)
-    stopper, module = Stopper(True, average, first), one_weight()
+    stopper, module = Stopper(True, average, first=first), one_weight()
     for epoch, mean in enumerate(means, first + 1):
         nn.init.constant_(module.weight, epoch)
         stopper.end_epoch({"module": module})
