@@ -17,6 +17,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, layer_profile, nmf_path, nnls
+from sknonlin._factorization import compiled
 from sknonlin._memorization.label_readers import RidgeReader, Scaler
 from sknonlin._memorization.monitor import NonlinearityMonitor
 from sknonlin._network.adapters import as_network
@@ -50,6 +51,12 @@ def untouched_state_of_the_gpu():
     yield
     assert torch.equal(torch.cuda.get_rng_state(), state)
     assert convolutions.fp32_precision == precision
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_sent_to_the_processor(monkeypatch):
+    """What is tested here is small, and would not be learned from on the GPU."""
+    monkeypatch.setattr(compiled, "MOST_WAITING", 0)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +102,19 @@ def test_nmf_path_in_single_precision(stack):
     errors = nmf_path(X.to(GPU), RANKS).errors
     assert errors.dtype == torch.float32
     torch.testing.assert_close(errors.cpu(), nmf_path(X, RANKS).errors, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("max_rows", [20, None])
+def test_small_matrices_are_learned_from_on_the_processor(
+    stack, max_rows, dtype, monkeypatch
+):
+    monkeypatch.setattr(compiled, "MOST_WAITING", 2**19)
+    X, settings = torch.from_numpy(stack).to(dtype), {"max_rows": max_rows}
+    expected = nmf_path(X, RANKS, **settings, random_state=0)
+    path = nmf_path(X.to(GPU), RANKS, **settings, random_state=0)
+    assert {H.device.type for H in (path.errors, *path.components)} == {GPU}
+    torch.testing.assert_close(path.errors.cpu(), expected.errors, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["matrix", "stack", "dependent"])

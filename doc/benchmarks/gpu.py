@@ -48,7 +48,7 @@ from sknonlin.datasets import FASHION_MNIST_FOLDER, load_fashion_mnist
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 N_CORES = len(os.sched_getaffinity(0))
-TOTAL = 350  # seconds, for all parts together
+TOTAL = 470  # seconds, for all parts together
 PACKAGES = (
     *("torch", "scikit-learn", "numpy", "scipy", "joblib", "skorch"),
     *("torchnmf", "nmf-torch"),
@@ -106,6 +106,25 @@ def reason_of(error):
     """Say in one line why something failed."""
     first = (str(error).strip().splitlines() or [""])[0]
     return f"failed: {type(error).__name__}: {first}".replace("|", "/")[:200]
+
+
+# What is compiled ---------------------------------------------------------------------
+
+
+def run_compilation(settings, show):
+    """Compile the functions for the processor, which all parts after this one find."""
+    rows = []
+    for dtype in (torch.float32, torch.float64):
+        X = torch.rand(40, 30, dtype=dtype)
+        calls = {
+            "`nmf_path`": lambda X=X: sknonlin.nmf_path(X, [2]),
+            "`nnls`": lambda X=X: sknonlin.nnls(X, X[:3]),
+        }
+        for name, call in calls.items():
+            with watched() as found:
+                call()
+            rows.append([name, str(dtype), f"{found['seconds']:.1f}"])
+            show(table(["first call", "dtype", "seconds"], rows))
 
 
 # The tests ----------------------------------------------------------------------------
@@ -618,12 +637,13 @@ class Part:
 
 
 PARTS = {
-    "tests": Part("Tests", run_tests, 90),
-    "nmf": Part("`nmf_path` against its peers", run_factorizations, 65),
-    "large": Part("The same on larger matrices", run_large_factorizations, 95),
+    "compiled": Part("What is compiled first, once on a machine", run_compilation, 60),
+    "tests": Part("Tests", run_tests, 100),
+    "nmf": Part("`nmf_path` against its peers", run_factorizations, 80),
+    "large": Part("The same on larger matrices", run_large_factorizations, 110),
     "profile": Part("Where the time of `nmf_path` goes", run_profile, 40),
-    "detector": Part("A detector on all images", run_detector, 110),
-    "monitor": Part("What the monitor costs", run_monitor, 45),
+    "detector": Part("A detector on all images", run_detector, 120),
+    "monitor": Part("What the monitor costs", run_monitor, 70),
 }
 
 

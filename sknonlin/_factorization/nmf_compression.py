@@ -11,6 +11,7 @@ from sknonlin._factorization.compiled import (
     learn_path_compiled,
     serves,
     serves_cones,
+    serves_waiting,
 )
 from sknonlin._factorization.compression import (
     Compression,
@@ -112,13 +113,16 @@ def meet_exactly(X, n_rows, ranks, errors, components, n_iter):
 
 
 def learn_rows(X, q, ranks, n_ranks, settings):
-    """Errors, components and iterations from rows ``X``, which are overwritten.
+    """Errors, components and iterations from rows ``X``, which may be overwritten.
 
     The first ``q`` columns are the features. ``ranks`` are the first of ``n_ranks``; the
     others' errors are left at 0.
     """
     if settings.solver != "mu" and serves(X, ranks):
         return learn_small_rows(X, q, ranks, n_ranks, settings)
+    if settings.solver != "mu" and serves_waiting(X, ranks):
+        errors, components, n_iter = learn_small_rows(X.cpu(), q, ranks, n_ranks, settings)
+        return errors.to(X.device), [H.to(X.device) for H in components], n_iter
     norm = X.flatten(1).norm(dim=1)[:, None, None]
     X.div_(torch.where(norm > 0, norm, 1))
     solver = "admm" if settings.solver == "auto" else settings.solver

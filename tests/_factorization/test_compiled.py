@@ -60,6 +60,17 @@ def test_what_is_served_follows_from_one_matrix():
     assert not compiled.serves(torch.zeros(1, 1).expand(1, 2**10, 2**10 + 4), RANKS)
 
 
+def test_a_gpu_sends_away_what_it_would_wait_for():
+    small = torch.zeros(2, 30, 20, device="meta")
+    assert compiled.serves_waiting(small, RANKS)
+    assert compiled.serves_waiting(small.double(), RANKS)
+    assert not compiled.serves_waiting(small, [])
+    assert not compiled.serves_waiting(small.half(), RANKS)
+    assert not compiled.serves_waiting(torch.zeros(2, 30, 20), RANKS)
+    assert compiled.serves_waiting(small.new_empty(2, 2**9, 2**9), RANKS)
+    assert not compiled.serves_waiting(small.new_empty(3, 2**9, 2**9), RANKS)
+
+
 def test_little_work_is_not_worth_threads():
     assert compiled.threads_for(100, RANKS) == 1
     assert compiled.threads_for(2**22, RANKS) == torch.get_num_threads()
