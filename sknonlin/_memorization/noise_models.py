@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit, softmax
+from scipy.stats import entropy
 
 NO_NOISE, LITTLE_NOISE = -12.0, logit(0.001)
 SOME_NOISE, MUCH_NOISE, MOST_NOISE = logit(0.05), logit(0.3), 1.5
@@ -29,9 +30,8 @@ def classes_of(weights, bias, answers):
 
 def doubts_of(answers):
     """Entropies (n_samples, n_readers) of the readers' answers, from 0 to 1."""
-    shares = softmax(np.asarray(answers, np.float64), 2)
-    doubts = -(shares * np.log(np.maximum(shares, 1e-12))).sum(2)
-    return doubts.T / np.log(max(2, answers.shape[2]))
+    doubts = [entropy(softmax(own, 1), axis=1) for own in answers]
+    return np.stack(doubts, 1) / np.log(max(2, answers.shape[2]))
 
 
 def standard_error(score):
