@@ -43,9 +43,10 @@ PANEL = 256  # columns of a factor that take their steps together
 
 @njit(nogil=True)
 def copy_rows(A, k, B):
-    """``B = A``, of the first k rows."""
+    """``B = A``, of the first k rows, and of the columns that both have."""
+    width = min(A.shape[1], B.shape[1])
     for i in range(k):
-        for j in range(A.shape[1]):
+        for j in range(width):
             B[i, j] = A[i, j]
 
 

@@ -6,7 +6,7 @@ overlap from labels that are wrong where they do:
 * no label is wrong, and classes overlap; or some of what disagrees is wrong all the same;
 * a share of the labels is wrong, each class being as likely to replace the true one;
 * the classes differ in how often, and by what, they are replaced;
-* the more the readers doubt, the more labels are wrong, as near boundaries of classes.
+* the more the readers doubt, the more labels are wrong: mostly near boundaries of classes.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,10 @@ MOST_CLASSES = 30  # with more, classes do not differ in their noise
 SPREADS = (0.1, 0.5)  # precisions of the prior on how classes differ
 PRIOR = {"none": 1.0, "uniform": 1.0, "by class": 0.5, "near boundaries": 1.0}
 TEMPER = 10.0  # of the evidence, as the answers are not a model of the labels
+LEAST_GAIN = 5.0  # of evidence, for an explanation that finds few wrong labels
 AMBIGUOUS = 0.2  # share of what disagrees that is wrong, where nothing tells
-FULL_AMBIGUITY = 0.3  # disagreement from which that share counts in full
+POSSIBLE = 0.5  # probability, for the interval, that all of it is
+FULL_AMBIGUITY = 0.3  # disagreement from which both count in full
 LEAST_FLAGGED = 0.08  # probability
 MOST_FLAGGED = 3.0  # times the number expected to be wrong
 BROADER = 1.5  # the interval: the readers err in their own way, too
@@ -50,6 +52,8 @@ class LabelNoise:
         How far each one is believed.
     ambiguous : float
         Share of what disagrees that is wrong, should no table of noise explain it.
+    possible : float
+        Probability that all of it is wrong then.
     """
 
     def fit(self, answers, codes, random_state):
@@ -77,16 +81,22 @@ class LabelNoise:
         prior = np.log([PRIOR[kind] for kind, _ in kinds])
         self.shares = softmax(evidence / TEMPER + prior)
         disagreeing = none.classes(answers).argmax(1) != codes
-        self.ambiguous = AMBIGUOUS * min(1.0, disagreeing.mean() / FULL_AMBIGUITY)
-        self._join_equals(answers, codes)
+        doubt = min(1.0, disagreeing.mean() / FULL_AMBIGUITY)
+        self.ambiguous, self.possible = AMBIGUOUS * doubt, POSSIBLE * doubt
+        self._give_to_no_noise(evidence, answers, codes)
         return self.wrong(answers, codes)
 
-    def _join_equals(self, answers, codes):
-        """Count what finds fewer wrong labels than no noise leaves open as no noise."""
+    def _give_to_no_noise(self, evidence, answers, codes):
+        """Give shares of explanations that find hardly any noise to the first one.
+
+        They say the same as it does, but not that labels may be wrong all the same.
+        """
         found = np.array([w.mean() for _, w, _ in self._explanations(answers, codes)])
-        equal = np.clip(1 - found[1:] / max(found[0], 1e-12), 0, 1)
-        self.shares[0] += equal @ self.shares[1:]
-        self.shares[1:] *= 1 - equal
+        given = np.clip(1 - found / max(found[0], 1e-12), 0, 1)
+        given[0] = 0
+        given[evidence > evidence[0] + LEAST_GAIN] = 0
+        self.shares[0] += given @ self.shares
+        self.shares *= 1 - given
 
     def _explanations(self, answers, codes):
         """Probabilities of classes, of wrong and of right labels, by each table."""
@@ -123,16 +133,17 @@ class LabelNoise:
 
         ``importance`` weighs the samples; it sums to 1.
         """
-        centres, spreads, shares = [], [], []
+        centres, spreads, shares, estimate = [], [], [], 0.0
         explanations = list(self._explanations(answers, codes))
         for i, (share, (_, wrong, right)) in enumerate(
             zip(self.shares, explanations, strict=True)
         ):
             mean = importance @ wrong
             chance = np.sqrt(importance**2 @ (wrong * right))
+            estimate += share * mean
             if i == 0:  # nothing is wrong, or all that disagrees
+                shares += [share * (1 - self.possible), share * self.possible]
                 ambiguous = max(self.ambiguous, 1e-12)
-                shares += [share * (1 - ambiguous), share * ambiguous]
                 centres += [0.0, mean / ambiguous]
                 spreads += [1e-9, max(chance / ambiguous, 1e-9)]
             else:
@@ -144,9 +155,8 @@ class LabelNoise:
         spreads = BROADER * np.array(spreads)[:, None]
         below = np.array(shares) @ norm.cdf((levels - np.array(centres)[:, None]) / spreads)
         low, high = levels[np.searchsorted(below, [0.05, 0.95]).clip(max=20_000)]
-        estimate = float(np.dot(shares, centres))
         few = estimate + 3 / len(codes)  # none of n: up to 3 / n, at 0.95
-        return estimate, float(min(low, estimate)), float(min(1.0, max(high, few)))
+        return float(estimate), float(min(low, estimate)), float(min(1.0, max(high, few)))
 
 
 def flagging_threshold(wrong, importance=None):

@@ -2,7 +2,7 @@
 
 The answers tell the class that a sample seems to have; a table of noise, how often labels
 of each class become another one. Both are learned together, as what makes the labels given
-likeliest. Where labels are wrong rather near the boundaries of classes, the noise is not a
+likeliest. Where labels are wrong mostly near the boundaries of classes, the noise is not a
 table, but grows with the readers' doubts.
 """
 
@@ -17,6 +17,7 @@ NO_NOISE, LITTLE_NOISE = -12.0, logit(0.001)
 SOME_NOISE, MUCH_NOISE, MOST_NOISE = logit(0.05), logit(0.3), 1.5
 PENALTY_OF_WEIGHTS, PENALTY_OF_BIAS = 1e-5, 1e-2
 SHARP = 25.0  # weight of all answers, from which classes that differ are looked for
+UNKNOWN = 3.0  # standard error of a logit that labels do not tell
 PRECISION_OF_SLOPES, STEEPEST = 0.05, 20.0
 COST_OF_SLOPES = 3.0  # of the evidence: they are what a table does not have
 #: Weights of all answers, levels and slopes from which noise near boundaries is looked for.
@@ -39,8 +40,7 @@ def standard_error(score):
 
     ``score`` is the derivative of the logarithm of each one's likelihood.
     """
-    information = (score**2).sum()
-    return float(1 / np.sqrt(information)) if information > 1e-6 else 3.0
+    return float(min(UNKNOWN, 1 / np.sqrt(max((score**2).sum(), 1e-12))))
 
 
 @dataclass
@@ -99,7 +99,7 @@ class TableFit:
     def table(self, level, differences):
         """Table of noise, from logarithms against the diagonal."""
         logits = np.zeros((self.n_classes, self.n_classes))
-        logits[self.off] = level - np.log(self.n_classes - 1) + differences
+        logits[self.off] = level - np.log(max(1, self.n_classes - 1)) + differences
         return softmax(logits, 1)
 
     def _loss(self, parameters, spread):
@@ -186,7 +186,7 @@ class TableFit:
         pairs = np.maximum(pairs / pairs.sum(1, keepdims=True), 1e-4)
         level = logit(np.clip(1 - np.diag(pairs).mean(), 0.01, 0.6))
         logits = np.log(pairs / np.diag(pairs)[:, None])[self.off]
-        differences = logits - (level - np.log(self.n_classes - 1))
+        differences = logits - (level - np.log(max(1, self.n_classes - 1)))
         return self.start(SHARP, level, np.clip(differences, -5, 7))
 
 
@@ -199,7 +199,8 @@ class NoiseNearBoundaries:
     weights, bias, evidence, deviation
         As of a :class:`NoiseTable`.
     level : float
-        Logit of the share of wrong labels where no reader doubts.
+        Logit of the share of wrong labels at doubts of 0. Answers have a floor, so that
+        doubts are never that low.
     slopes : ndarray of shape (n_readers,)
         What their doubts add to it.
     """
@@ -267,9 +268,9 @@ class BoundaryFit:
         loss += PRECISION_OF_SLOPES * (slopes @ slopes) / 2 / n
         by_own = own * (1 - rates - rates / others) / likelihood
         by_class = -by_own[:, None] * (tables.given - classes) / n
-        free = level + self.doubts @ slopes < MOST_NOISE
+        below = level + self.doubts @ slopes < MOST_NOISE
         by_rate = (own - (1 - own) / others) / likelihood
-        by_logit = by_rate * rates * (1 - rates) * free / n
+        by_logit = by_rate * rates * (1 - rates) * below / n
         gradient = [
             np.tensordot(tables.answers, by_class, ((1, 2), (0, 1)))
             + PENALTY_OF_WEIGHTS * weights,
@@ -298,5 +299,17 @@ class BoundaryFit:
         found.evidence = -tables.n_samples * best.fun - COST_OF_SLOPES
         classes = found.classes(tables.answers)
         wrong, _ = found.wrong(classes, tables.codes, tables.answers)
-        found.deviation = standard_error(wrong - found.rates(tables.answers))
+        found.deviation = self._deviation(wrong, level, slopes)
         return found
+
+    def _deviation(self, wrong, level, slopes):
+        """Find the standard error of the logit of the share of wrong labels."""
+        rates = noise_rates(level, slopes, self.doubts)
+        below = level + self.doubts @ slopes < MOST_NOISE
+        inputs = np.column_stack([np.ones(len(rates)), self.doubts]) * below[:, None]
+        scores = (wrong - rates)[:, None] * inputs
+        information = scores.T @ scores + PRECISION_OF_SLOPES * np.eye(scores.shape[1])
+        share = max(rates.mean(), 1e-12)
+        slope = (rates * (1 - rates)) @ inputs / len(rates) / (share * (1 - share))
+        variance = slope @ np.linalg.solve(information, slope)
+        return float(min(UNKNOWN, np.sqrt(max(variance, 0))))

@@ -74,12 +74,55 @@ def test_wrong_labels_near_boundaries_are_flagged_and_counted():
     assert low <= 0.2 <= high
 
 
-def test_what_finds_no_noise_counts_as_none():
+@pytest.mark.parametrize(("n_classes", "p"), [(2, 0.1), (3, 0.1), (10, 0.05)])
+def test_intervals_hold_where_noise_looks_like_overlap(n_classes, p):
+    inside = []
+    for seed in range(4):
+        y, given, answers = doubtful(n_classes, p, 1000, seed)
+        noise = LabelNoise()
+        noise.fit(answers, given, 0)
+        importance = np.full(len(given), 1 / len(given))
+        _, low, high = noise.share_wrong(answers, given, importance)
+        inside.append(low <= (y != given).mean() <= high)
+    assert np.mean(inside) >= 0.75
+
+
+def test_limits_of_the_rates():
+    *_, given, answers = doubtful(3, 0.1, 200)
+    fit = TableFit(answers, given)
+    near = BoundaryFit(fit)
+    high = fit.start(3, 1.0, np.full(2, 2.0))  # above the limit for most samples
+    loss = near._loss
+    assert check_grad(lambda p: loss(p)[0], lambda p: loss(p)[1], high) < 1e-4
+    _, uniform = fit.uniform()
+    assert 0 < near.near_boundaries(uniform).deviation <= 3
+
+
+def overlapping():
+    """Labels drawn from what readers answer: classes overlap, and none is wrong."""
     *_, answers = doubtful(10)
     shares = np.exp(answers[0])
     rng = np.random.default_rng(0)
-    drawn = (shares.cumsum(1) > rng.random((len(shares), 1))).argmax(1)
+    return answers, (shares.cumsum(1) > rng.random((len(shares), 1))).argmax(1)
+
+
+def test_what_finds_no_noise_counts_as_none():
+    answers, drawn = overlapping()
     noise = LabelNoise()
-    noise.fit(answers, drawn, 0)
+    wrong, _ = noise.fit(answers, drawn, 0)
     assert noise.shares.sum() == pytest.approx(1)
     assert noise.shares[0] > 0.95
+    disagreeing = noise.tables[0].classes(answers).argmax(1) != drawn
+    assert wrong.mean() < 0.3 * disagreeing.mean()
+    assert (wrong > 0.5).sum() == 0
+
+
+def test_what_explains_the_labels_better_keeps_its_share(monkeypatch):
+    _, given, answers = doubtful(10)
+    noise = LabelNoise()
+    noise.fit(answers, given, 0)
+    shares = noise.shares
+    monkeypatch.setattr(LabelNoise, "_give_to_no_noise", lambda *_: None)
+    noise = LabelNoise()
+    noise.fit(answers, given, 0)
+    assert shares[-1] == noise.shares[-1] > 0.9
