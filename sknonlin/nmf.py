@@ -110,8 +110,8 @@ def nmf_path(
         ``working_memory`` does not hold so many.
     device : str or torch.device, default="auto"
         Where to compute. ``"auto"`` is a tensor's own device, and for other input
-        CUDA where there is one. Small matrices on a GPU (2**19 numbers in all) are
-        learned from on the processor, which is faster there.
+        CUDA where there is one. With numba, small matrices on a GPU (2**19 numbers in all)
+        are learned from on the processor, unless the solver is ``"mu"``.
     random_state : int, RandomState instance or None, default=None
         Seeds the draw of rows; nothing else is random.
     working_memory : float or None, default=None

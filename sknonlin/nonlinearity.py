@@ -186,8 +186,8 @@ class ActivationNonlinearity(TransformerMixin, BaseEstimator):
         Number of random orders of the units that ``compression="ablation"`` averages.
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` is a tensor's own device, and for other input CUDA
-        where there is one. NMF learns from small matrices on a GPU (2**19 numbers in all)
-        on the processor, which is faster there.
+        where there is one. With numba, NMF learns from small matrices on a GPU (2**19
+        numbers in all) on the processor.
     random_state : int, RandomState instance or None, default=None
         Seeds the draw of rows and the ablations.
     working_memory : float or None, default=None

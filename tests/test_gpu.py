@@ -17,7 +17,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sknonlin import ActivationNonlinearity, layer_profile, nmf_path, nnls
-from sknonlin._factorization import compiled
+from sknonlin._factorization import compiled, nmf_compression
 from sknonlin._memorization.label_readers import RidgeReader, Scaler
 from sknonlin._memorization.monitor import NonlinearityMonitor
 from sknonlin._network.adapters import as_network
@@ -56,7 +56,7 @@ def untouched_state_of_the_gpu():
 @pytest.fixture(autouse=True)
 def nothing_is_sent_to_the_processor(monkeypatch):
     """What is tested here is small, and would not be learned from on the GPU."""
-    monkeypatch.setattr(compiled, "MOST_WAITING", 0)
+    monkeypatch.setattr(compiled, "MOST_SENT", 0)
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +104,47 @@ def test_nmf_path_in_single_precision(stack):
     torch.testing.assert_close(errors.cpu(), nmf_path(X, RANKS).errors, rtol=0, atol=2e-3)
 
 
+@pytest.fixture
+def sent(monkeypatch):
+    """Send small matrices to the processor, as users do, and list the stacks sent."""
+    learn, stacks = nmf_compression.learn_small_rows, []
+
+    def listed(X, *arguments):
+        stacks.append(X.device.type)
+        return learn(X, *arguments)
+
+    monkeypatch.setattr(compiled, "MOST_SENT", 2**19)
+    monkeypatch.setattr(nmf_compression, "learn_small_rows", listed)
+    return stacks
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("max_rows", [20, None])
-def test_small_matrices_are_learned_from_on_the_processor(
-    stack, max_rows, dtype, monkeypatch
-):
-    monkeypatch.setattr(compiled, "MOST_WAITING", 2**19)
+def test_small_matrices_are_learned_from_on_the_processor(stack, max_rows, dtype, sent):
     X, settings = torch.from_numpy(stack).to(dtype), {"max_rows": max_rows}
-    expected = nmf_path(X, RANKS, **settings, random_state=0)
     path = nmf_path(X.to(GPU), RANKS, **settings, random_state=0)
+    assert sent == ["cpu"]
     assert {H.device.type for H in (path.errors, *path.components)} == {GPU}
+    expected = nmf_path(X, RANKS, **settings, random_state=0)
     torch.testing.assert_close(path.errors.cpu(), expected.errors, rtol=1e-4, atol=1e-5)
+
+
+def test_what_users_call_sends_small_matrices(digits, sent):
+    X, y = digits
+    score = ActivationNonlinearity(ranks=RANKS, device=GPU).fit(X, y).transform(X)
+    assert sent
+    expected = ActivationNonlinearity(ranks=RANKS, device="cpu").fit(X, y).transform(X)
+    np.testing.assert_allclose(score, expected, atol=1e-3)
+
+
+@pytest.mark.usefixtures("torch_state_kept")
+def test_a_monitor_sends_small_matrices(many_digits, sent):
+    net = fit(make_net(device=GPU), *many_digits)
+    monitors = [NonlinearityMonitor(*many_digits, n_samples=0) for _ in range(2)]
+    on_gpu = monitors[0].update(net.module_)
+    assert set(sent) == {"cpu"}
+    there = monitors[1].update(net.module_.cpu())
+    assert there == pytest.approx(on_gpu, abs=0.02)
 
 
 @pytest.mark.parametrize("kind", ["matrix", "stack", "dependent"])

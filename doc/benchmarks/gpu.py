@@ -26,6 +26,7 @@ import tempfile
 import time
 import traceback
 from dataclasses import dataclass
+from unittest import mock
 
 import joblib
 import networks
@@ -43,6 +44,7 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 import sknonlin
+from sknonlin._factorization import compiled
 from sknonlin.callbacks import NonlinearityScoring
 from sknonlin.datasets import FASHION_MNIST_FOLDER, load_fashion_mnist
 
@@ -53,7 +55,8 @@ PACKAGES = (
     *("torch", "scikit-learn", "numpy", "scipy", "joblib", "skorch"),
     *("torchnmf", "nmf-torch"),
 )
-OURS, SKLEARN = "sknonlin, GPU", f"scikit-learn, {N_CORES} processes"
+OURS, SENT = "sknonlin, GPU", "sknonlin, small matrices sent to the CPU"
+SKLEARN = f"scikit-learn, {N_CORES} processes"
 FEWER = 100  # rows of the large convolution to one that scikit-learn gets
 
 
@@ -116,9 +119,14 @@ def run_compilation(settings, show):
     rows = []
     for dtype in (torch.float32, torch.float64):
         X = torch.rand(40, 30, dtype=dtype)
+        transformer = sknonlin.ActivationNonlinearity(ranks=[2])
         calls = {
             "`nmf_path`": lambda X=X: sknonlin.nmf_path(X, [2]),
+            "the same from a part of the rows": lambda X=X: sknonlin.nmf_path(
+                X, [2], max_rows=20
+            ),
             "`nnls`": lambda X=X: sknonlin.nnls(X, X[:3]),
+            "`fit_transform`": lambda X=X, own=transformer: own.fit_transform(X),
         }
         for name, call in calls.items():
             with watched() as found:
@@ -293,8 +301,15 @@ def on_cpu(workload):
     return whole(nmf_path.run_sknonlin, here, 0.1 if here.n_matrices > 50 else 1.0)
 
 
+def on_gpu_alone(stack, ranks):
+    """Run sknonlin without sending small matrices to the processor."""
+    with mock.patch.object(compiled, "MOST_SENT", 0):
+        return nmf_path.run_sknonlin(stack, ranks)
+
+
 METHODS = {
-    OURS: lambda workload: whole(nmf_path.run_sknonlin, workload),
+    OURS: lambda workload: whole(on_gpu_alone, workload),
+    SENT: lambda workload: whole(nmf_path.run_sknonlin, workload),
     SKLEARN: on_all_cores,
     f"sknonlin, CPU, {torch.get_num_threads()} threads": on_cpu,
     "multiplicative updates in torch, GPU": lambda w: whole(nmf_path.run_plain_mu, w),
@@ -569,13 +584,13 @@ def profiled(stack, ranks):
     times = []
     for _ in range(4):
         with watched() as found:
-            nmf_path.run_sknonlin(stack, ranks)
+            on_gpu_alone(stack, ranks)
         times.append(found["seconds"])
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as profiler:
-        nmf_path.run_sknonlin(stack, ranks)
+        on_gpu_alone(stack, ranks)
         synchronize()
     return statistics.median(times[1:]), profiler.key_averages()
 

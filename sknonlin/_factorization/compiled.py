@@ -18,7 +18,7 @@ from sknonlin._running.torch_settings import operations_alone, thread_count
 FOLDER = Path(__file__).parent
 SOURCES = ("method.py", "simd.py", "path_kernel.py", "row_kernel.py", "cone_kernel.py")
 MOST_NUMBERS = 2**20  # of a matrix: more are faster by BLAS, with threads for each product
-MOST_WAITING = 2**19  # of all matrices: with no more, a GPU mostly waits for the next step
+MOST_SENT = 2**19  # numbers of matrices on a GPU that are learned from on the processor
 CHUNK = 2048  # rows for which a thread finds what cones leave of them
 MOST_GENERATORS = 128  # of a cone: systems of more are solved faster by LAPACK
 LITTLE_WORK = 2**22  # numbers times ranks, which are computed before threads have begun
@@ -75,9 +75,9 @@ def serves(X, ranks):
     return small and there and kernels(X.dtype) is not None
 
 
-def serves_waiting(X, ranks):
-    """Whether matrices on a GPU are learned from sooner in the processor's functions."""
-    little = X.device.type != "cpu" and X.numel() <= MOST_WAITING
+def serves_gpu(X, ranks):
+    """Whether matrices on a GPU, all together, are so few that the processor learns."""
+    little = X.device.type != "cpu" and X.numel() <= MOST_SENT
     return little and len(ranks) > 0 and X.dtype in NAMES and kernels(X.dtype) is not None
 
 

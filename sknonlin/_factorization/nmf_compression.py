@@ -11,7 +11,7 @@ from sknonlin._factorization.compiled import (
     learn_path_compiled,
     serves,
     serves_cones,
-    serves_waiting,
+    serves_gpu,
 )
 from sknonlin._factorization.compression import (
     Compression,
@@ -120,7 +120,7 @@ def learn_rows(X, q, ranks, n_ranks, settings):
     """
     if settings.solver != "mu" and serves(X, ranks):
         return learn_small_rows(X, q, ranks, n_ranks, settings)
-    if settings.solver != "mu" and serves_waiting(X, ranks):
+    if settings.solver != "mu" and serves_gpu(X, ranks):
         errors, components, n_iter = learn_small_rows(X.cpu(), q, ranks, n_ranks, settings)
         return errors.to(X.device), [H.to(X.device) for H in components], n_iter
     norm = X.flatten(1).norm(dim=1)[:, None, None]

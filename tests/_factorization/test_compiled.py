@@ -60,15 +60,15 @@ def test_what_is_served_follows_from_one_matrix():
     assert not compiled.serves(torch.zeros(1, 1).expand(1, 2**10, 2**10 + 4), RANKS)
 
 
-def test_a_gpu_sends_away_what_it_would_wait_for():
+def test_a_gpu_sends_small_stacks_to_the_processor():
     small = torch.zeros(2, 30, 20, device="meta")
-    assert compiled.serves_waiting(small, RANKS)
-    assert compiled.serves_waiting(small.double(), RANKS)
-    assert not compiled.serves_waiting(small, [])
-    assert not compiled.serves_waiting(small.half(), RANKS)
-    assert not compiled.serves_waiting(torch.zeros(2, 30, 20), RANKS)
-    assert compiled.serves_waiting(small.new_empty(2, 2**9, 2**9), RANKS)
-    assert not compiled.serves_waiting(small.new_empty(3, 2**9, 2**9), RANKS)
+    assert compiled.serves_gpu(small, RANKS)
+    assert compiled.serves_gpu(small.double(), RANKS)
+    assert not compiled.serves_gpu(small, [])
+    assert not compiled.serves_gpu(small.half(), RANKS)
+    assert not compiled.serves_gpu(torch.zeros(2, 30, 20), RANKS)
+    assert compiled.serves_gpu(small.new_empty(2, 2**9, 2**9), RANKS)
+    assert not compiled.serves_gpu(small.new_empty(3, 2**9, 2**9), RANKS)
 
 
 def test_little_work_is_not_worth_threads():

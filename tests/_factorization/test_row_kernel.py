@@ -1,5 +1,10 @@
 """What cones leave of many rows, against least squares in torch."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +15,17 @@ from sknonlin._matrices.products import unit_rows
 from tests.conftest import relu_matrix
 
 pytest.importorskip("numba")
+CHECKER = pathlib.Path("/lib/x86_64-linux-gnu/libc_malloc_debug.so.0")
+MANY_RANKS = """
+import numpy as np
+from sknonlin import nmf_path
+rng = np.random.default_rng(0)
+for dtype in (np.float32, np.float64):
+    X = np.maximum(rng.normal(size=(300, 64)), 0).astype(dtype)
+    for ranks in ([1, 2, 4, 8, 16, 24, 32, 40, 48, 56], [3, 17, 33], [1, 5, 63]):
+        nmf_path(X, ranks, max_rows=130, max_iter=4, random_state=0)
+print("done")
+"""
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -32,3 +48,14 @@ def test_energies_are_those_of_the_weights(dtype, n):
     torch.testing.assert_close(
         energies, torch.stack(expected, 1).double(), rtol=tolerance, atol=tolerance
     )
+
+
+def test_nothing_is_written_beyond_what_was_allocated():
+    checks = {"MALLOC_CHECK_": "3"}  # of glibc, which ends the process
+    if CHECKER.exists():
+        checks["LD_PRELOAD"] = str(CHECKER)
+    command = [sys.executable, "-c", MANY_RANKS]
+    result = subprocess.run(
+        command, env=os.environ | checks, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["done"]), result.stderr
