@@ -245,7 +245,8 @@ def report(data, architecture, folder, seeds, n_jobs):
     settings = clean_settings(data, architecture)
     found = parallel(delayed(clean_flags)(s, folder) for s in settings)
     best = best_choices(results)
-    lines = [f"## {data}, {architecture}: {len(results)} networks, {len(seeds)} seeds", ""]
+    n_seeds = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    lines = [f"## {data}, {architecture}: {len(results)} networks, {n_seeds}", ""]
     for noise in label_error_runs.NOISE_KINDS:
         lines += [f"### {noise} noise, by its share", "", "ROC AUC / AP / precision", ""]
         lines += [*noise_table(results, best, noise), ""]
