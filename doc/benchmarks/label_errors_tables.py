@@ -213,7 +213,8 @@ def text(runs, arguments):
     for size in sorted(noisy["size"].unique(), key=SIZES.index):
         part, theirs = noisy[noisy["size"] == size], published(arguments.data, size)
         whole = set(part["data"]) == set(NAMES)
-        lines += [f"## {size:,} rows, {part['seed'].nunique()} seeds", ""]
+        n_seeds = part["seed"].nunique()
+        lines += [f"## {size:,} rows, {n_seeds} seed{'s' * (n_seeds > 1)}", ""]
         if whole:
             head = ["method", "all 11 tables", "eight, Sym, 0.1 and 0.3", "the same, both"]
             lines += [tables.table(head, methods(part, theirs))]
