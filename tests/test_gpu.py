@@ -107,14 +107,14 @@ def test_nmf_path_in_single_precision(stack):
 @pytest.fixture
 def sent(monkeypatch):
     """Send small matrices to the processor, as users do, and list the stacks sent."""
-    learn, stacks = nmf_compression.learn_small_rows, []
+    learn, stacks = nmf_compression.learn_path_compiled, []
 
     def listed(X, *arguments):
         stacks.append(X.device.type)
         return learn(X, *arguments)
 
     monkeypatch.setattr(compiled, "MOST_SENT", 2**19)
-    monkeypatch.setattr(nmf_compression, "learn_small_rows", listed)
+    monkeypatch.setattr(nmf_compression, "learn_path_compiled", listed)
     return stacks
 
 

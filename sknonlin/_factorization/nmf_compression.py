@@ -118,11 +118,8 @@ def learn_rows(X, q, ranks, n_ranks, settings):
     The first ``q`` columns are the features. ``ranks`` are the first of ``n_ranks``; the
     others' errors are left at 0.
     """
-    if settings.solver != "mu" and serves(X, ranks):
+    if settings.solver != "mu" and (serves(X, ranks) or serves_gpu(X, ranks)):
         return learn_small_rows(X, q, ranks, n_ranks, settings)
-    if settings.solver != "mu" and serves_gpu(X, ranks):
-        errors, components, n_iter = learn_small_rows(X.cpu(), q, ranks, n_ranks, settings)
-        return errors.to(X.device), [H.to(X.device) for H in components], n_iter
     norm = X.flatten(1).norm(dim=1)[:, None, None]
     X.div_(torch.where(norm > 0, norm, 1))
     solver = "admm" if settings.solver == "auto" else settings.solver
@@ -144,13 +141,13 @@ def learn_small_rows(X, q, ranks, n_ranks, settings):
     hidden = not settings.verbose
     with tqdm(desc="NMF path", total=len(X), unit="matrix", disable=hidden) as bar:
         components, found, iterations = learn_path_compiled(
-            X, ranks, settings.max_iter, settings.tol, bar.update
+            X.cpu(), ranks, settings.max_iter, settings.tol, bar.update
         )
     rest = n_ranks - len(ranks)
     settle()
     return (
-        functional.pad(found, (0, rest)),
-        [H[:, :, :q] for H in components],
+        functional.pad(found, (0, rest)).to(X.device),
+        [H[:, :, :q].to(X.device) for H in components],
         functional.pad(iterations, (0, rest)),
     )
 

@@ -202,7 +202,9 @@ class Pass:
         if n_copies > self._several.n_copies:
             try:
                 self._several = self._record(n_copies)
-            except Exception:  # a network may refuse a batch by any; only time is lost
+            # It ran on one copy: so it takes no larger batch, and may say that by any
+            # exception of its own. Replays of one rank at a time give the same, later.
+            except Exception:
                 trust.apart = False
         return self._several
 

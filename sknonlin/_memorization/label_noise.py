@@ -83,15 +83,16 @@ class LabelNoise:
         disagreeing = none.classes(answers).argmax(1) != codes
         doubt = min(1.0, disagreeing.mean() / FULL_AMBIGUITY)
         self.ambiguous, self.possible = AMBIGUOUS * doubt, POSSIBLE * doubt
-        self._give_to_no_noise(evidence, answers, codes)
-        return self.wrong(answers, codes)
+        explanations = list(self._explanations(answers, codes))
+        self._give_to_no_noise(evidence, np.array([w.mean() for _, w, _ in explanations]))
+        return self._averaged(explanations)
 
-    def _give_to_no_noise(self, evidence, answers, codes):
+    def _give_to_no_noise(self, evidence, found):
         """Give shares of explanations that find hardly any noise to the first one.
 
         They say the same as it does, but not that labels may be wrong all the same.
+        ``found`` is the share of labels that each one finds wrong.
         """
-        found = np.array([w.mean() for _, w, _ in self._explanations(answers, codes)])
         given = np.clip(1 - found / max(found[0], 1e-12), 0, 1)
         given[0] = 0
         given[evidence > evidence[0] + LEAST_GAIN] = 0
@@ -109,14 +110,14 @@ class LabelNoise:
             else:
                 yield classes, *table.wrong(classes, codes, answers)
 
+    def _averaged(self, explanations):
+        """Probabilities that labels are wrong, and right, over the explanations."""
+        found = [(wrong, right) for _, wrong, right in explanations]
+        return tuple(np.tensordot(self.shares, found, 1))
+
     def wrong(self, answers, codes):
         """Probabilities that labels are wrong, and that they are right."""
-        wrong, right = np.zeros((2, len(codes)))
-        explanations = self._explanations(answers, codes)
-        for share, (_, w, r) in zip(self.shares, explanations, strict=True):
-            wrong += share * w
-            right += share * r
-        return wrong, right
+        return self._averaged(self._explanations(answers, codes))
 
     def classes(self, answers):
         """Probabilities of the true classes, whatever the labels given."""

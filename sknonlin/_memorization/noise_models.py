@@ -6,7 +6,7 @@ likeliest. Where labels are wrong mostly near the boundaries of classes, the noi
 table, but grows with the readers' doubts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import minimize
@@ -44,7 +44,7 @@ def standard_error(score):
 
 
 @dataclass
-class NoiseTable:
+class Explanation:
     """One explanation of the labels given.
 
     Attributes
@@ -52,8 +52,6 @@ class NoiseTable:
     weights : ndarray of shape (n_readers,)
         Of the readers' answers.
     bias : ndarray of shape (n_classes,)
-    table : ndarray of shape (n_classes, n_classes)
-        Probability of every label given (column) for every true class (row).
     evidence : float
         Logarithm.
     deviation : float
@@ -62,13 +60,25 @@ class NoiseTable:
 
     weights: np.ndarray
     bias: np.ndarray
-    table: np.ndarray
-    evidence: float = 0.0
-    deviation: float = 0.0
+    evidence: float = field(default=0.0, kw_only=True)
+    deviation: float = field(default=0.0, kw_only=True)
 
     def classes(self, answers):
         """Probabilities of the true classes (n_samples, n_classes), labels unseen."""
         return classes_of(self.weights, self.bias, answers)
+
+
+@dataclass
+class NoiseTable(Explanation):
+    """Labels that are wrong by their true class.
+
+    Attributes
+    ----------
+    table : ndarray of shape (n_classes, n_classes)
+        Probability of every label given (column) for every true class (row).
+    """
+
+    table: np.ndarray
 
     def wrong(self, classes, codes, answers):
         """Probabilities that labels are wrong, and that they are right."""
@@ -191,13 +201,11 @@ class TableFit:
 
 
 @dataclass
-class NoiseNearBoundaries:
+class NoiseNearBoundaries(Explanation):
     """Labels that are wrong the more often, the more the readers doubt.
 
     Attributes
     ----------
-    weights, bias, evidence, deviation
-        As of a :class:`NoiseTable`.
     level : float
         Logit of the share of wrong labels at doubts of 0. Answers have a floor, so that
         doubts are never that low.
@@ -205,16 +213,8 @@ class NoiseNearBoundaries:
         What their doubts add to it.
     """
 
-    weights: np.ndarray
-    bias: np.ndarray
     level: float
     slopes: np.ndarray
-    evidence: float = 0.0
-    deviation: float = 0.0
-
-    def classes(self, answers):
-        """Probabilities of the true classes (n_samples, n_classes), labels unseen."""
-        return classes_of(self.weights, self.bias, answers)
 
     def rates(self, answers):
         """Probabilities that labels are wrong before they are seen."""
