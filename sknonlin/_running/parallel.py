@@ -3,14 +3,14 @@
 import itertools
 import pickle
 import queue
-import sys
 import threading
-import time
 import uuid
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import cloudpickle
@@ -21,10 +21,10 @@ from joblib.parallel import get_active_backend
 from sklearn import config_context, get_config
 from tqdm.auto import tqdm
 
+from sknonlin._running.cluster import Cluster, inside_dask_task
 from sknonlin._running.memory import affordable, devices_shared_by, freed_memory_kept
 from sknonlin._running.torch_settings import full_precision
 
-PAUSES = (0.1, 0.5, 2.0)  # seconds, before a cluster that has lost a worker is asked again
 MAX_LOADED = 4  # shared values that a worker process keeps
 loaded: OrderedDict = OrderedDict()
 loaded_lock = threading.Lock()
@@ -67,7 +67,7 @@ def in_threads(function, items, n_threads):
                     waiting.get_nowait()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shared:
     """A value that many tasks read, or its pickle, which other processes get once."""
 
@@ -143,15 +143,6 @@ def call(function, terms, keys, args, *shared):
         return function(*(values[a.number] if isinstance(a, Place) else a for a in args))
 
 
-def inside_dask_task():
-    """Whether this is already a task on a Dask cluster."""
-    distributed = sys.modules.get("distributed")
-    try:
-        return distributed is not None and distributed.get_worker() is not None
-    except ValueError:
-        return False
-
-
 class Running:
     """The tasks of one call that run in threads, which end with it."""
 
@@ -185,20 +176,6 @@ def shown(results, description, total, *, disable):
         yield from tqdm(results, description, total, disable=disable, leave=False)
 
 
-def scattered(client, value):
-    """Put a value on all workers of a Dask cluster, so that none is missed.
-
-    A worker that dies meanwhile breaks it off; the others are asked again.
-    """
-    for pause in PAUSES:
-        try:
-            return client.scatter(value, broadcast=True, hash=False)
-        except (OSError, KeyError, TimeoutError):  # of a connection or a worker that ended
-            time.sleep(pause)
-            client.wait_for_workers(1, timeout=60)
-    return client.scatter(value, broadcast=True, hash=False)
-
-
 class Workers:
     """Workers that tasks are handed to, within a ``with`` block.
 
@@ -229,6 +206,8 @@ class Workers:
             n_jobs = 1 if inside_dask_task() else getattr(self.backend, "default_n_jobs", 1)
         self.count = 1 if n_jobs == 1 else self.backend.effective_n_jobs(n_jobs)
         self.count = affordable(self.task_bytes, most=self.count)
+        client = getattr(self.backend, "client", None)
+        self.cluster = Cluster(client) if client and self.count > 1 else None
         self.in_process = self.count == 1 or getattr(
             self.backend, "supports_sharedmem", False
         )
@@ -255,20 +234,20 @@ class Workers:
         if not isinstance(value, np.ndarray):  # which joblib and Dask send as it is
             value = np.frombuffer(as_pickle(value), np.uint8)
             key = uuid.uuid4().hex
-        client = getattr(self.backend, "client", None)
-        if client is not None:
-            value = scattered(client, value)
-        return Shared(value, key)
+        shared = Shared(value, key)
+        if self.cluster is not None:
+            self.cluster.send(shared)
+        return shared
 
     def map(self, function, items, description=None, total=None):
         """Return an iterator of ``function(*item)`` for all items, in their order.
 
         Items are taken when workers are free, in whatever thread.
         """
-        compute = self._one_by_one if self.count == 1 else self._in_parallel
-        self._maps.append(
-            shown(compute(function, items), description, total, disable=not self.verbose)
-        )
+        run = self._one_by_one if self.count == 1 else self._in_parallel
+        compute = partial(run, function)
+        results = self.cluster.map(compute, items) if self.cluster else compute(items)
+        self._maps.append(shown(results, description, total, disable=not self.verbose))
         return self._maps[-1]
 
     def _one_by_one(self, function, items):
@@ -305,8 +284,8 @@ class Workers:
         if not self.in_process:  # as bytes: joblib writes arrays to files, which stay
             args = cloudpickle.dumps(args)
         keys = tuple(argument.key for argument in shared)
-        values = (argument.value for argument in shared)
-        return delayed(run)(function, terms, keys, args, *values)
+        sent = attrgetter("value") if self.cluster is None else self.cluster.sent
+        return delayed(run)(function, terms, keys, args, *map(sent, shared))
 
 
 class Replicas:

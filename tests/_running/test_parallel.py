@@ -31,7 +31,7 @@ from sknonlin._memorization.sample_scores import unit_blocks
 from sknonlin._network.adapters import as_network
 from sknonlin._network.layers import Capture
 from sknonlin._running.memory import limited
-from sknonlin._running.parallel import Replicas, Workers, in_threads, scattered
+from sknonlin._running.parallel import Replicas, Workers, in_threads
 from sknonlin.metrics import memorization_scorer
 from tests.architectures import ResNet, mlp, seeded
 from tests.conftest import first_digits
@@ -515,24 +515,6 @@ def test_rows_that_go_to_processes_stay_in_no_file(monkeypatch, tmp_path):
         np.testing.assert_allclose(scorer.transform(X), expected, atol=1e-6)
     assert max(sizes) > 2**20  # which joblib takes for large
     assert max(written) < 2**20
-
-
-def test_a_cluster_that_loses_a_worker_is_asked_again(monkeypatch):
-    monkeypatch.setattr("sknonlin._running.parallel.PAUSES", (0.0, 0.0))
-    asked = []
-
-    class Client:
-        def scatter(self, value, **settings):
-            asked.append(value)
-            if len(asked) < 3:
-                raise OSError("closed")
-            return "handle"
-
-        def wait_for_workers(self, n, timeout):
-            assert n == 1
-
-    assert scattered(Client(), 7) == "handle"
-    assert asked == [7, 7, 7]
 
 
 # Threads for functions that release the lock
