@@ -196,8 +196,8 @@ class MemorizationDetector(
     their input. Whole numbers are read as numbers, as counts of ids, and as ids at their
     places; each part of a dict or a tuple is read by itself. An account of how labels
     become wrong, learned together with the readers' weights, makes probabilities of it:
-    labels that are wrong at one rate, or by class, or the more often the more the readers
-    doubt, or classes that overlap [2]_.
+    labels that are wrong at one rate, or by class, mostly by one other class or by several,
+    or the more often the more the readers doubt, or classes that overlap [2]_.
 
     The layers of the network have seen the labels. A layer's contrast is how much worse a
     sample's activations fit the cone of its class than those of the best other class: the

@@ -6,6 +6,7 @@ overlap from labels that are wrong where they do:
 * no label is wrong, and classes overlap; or some of what disagrees is wrong all the same;
 * a share of the labels is wrong, each class being as likely to replace the true one;
 * the classes differ in how often, and by what, they are replaced;
+* each class is replaced by one other, mostly;
 * the more the readers doubt, the more labels are wrong: mostly near boundaries of classes.
 """
 
@@ -21,8 +22,15 @@ from sknonlin._memorization.noise_models import BoundaryFit, TableFit
 MOST_SAMPLES = 4000  # that explanations are learned from, but
 MOST_ANSWERS = 2**18  # of a reader, where there are many classes
 MOST_CLASSES = 30  # with more, classes do not differ in their noise
+FEWEST_CLASSES = 4  # of which one may replace each; with less, there is hardly a choice
 SPREADS = (0.1, 0.5)  # precisions of the prior on how classes differ
-PRIOR = {"none": 1.0, "uniform": 1.0, "by class": 0.5, "near boundaries": 1.0}
+PRIOR = {
+    "none": 1.0,
+    "uniform": 1.0,
+    "by class": 0.5,
+    "to one class": 0.5,
+    "near boundaries": 1.0,
+}
 TEMPER = 10.0  # of the evidence, as the answers are not a model of the labels
 LEAST_GAIN = 5.0  # of evidence, for an explanation that finds few wrong labels
 AMBIGUOUS = 0.2  # share of what disagrees that is wrong, where nothing tells
@@ -74,7 +82,13 @@ class LabelNoise:
         uniform, parameters = fit.uniform()
         kinds = [("none", none), ("uniform", uniform)]
         if fit.n_classes <= MOST_CLASSES:
-            kinds += [("by class", fit.by_class(parameters, s)) for s in SPREADS]
+            by_class = [fit.by_class(parameters, spread) for spread in SPREADS]
+            kinds += [("by class", table) for table in by_class]
+            if fit.n_classes >= FEWEST_CLASSES:
+                simpler = fit.to_one_class(by_class[0])
+                # Else it hangs on chance which class replaces another.
+                if simpler.evidence > max(table.evidence for _, table in kinds):
+                    kinds.append(("to one class", simpler))
         kinds.append(("near boundaries", BoundaryFit(fit).near_boundaries(parameters)))
         self.tables = [table for _, table in kinds]
         evidence = np.array([table.evidence for table in self.tables])

@@ -22,6 +22,8 @@ PRECISION_OF_SLOPES, STEEPEST = 0.05, 20.0
 COST_OF_SLOPES = 3.0  # of the evidence: they are what a table does not have
 #: Weights of all answers, levels and slopes from which noise near boundaries is looked for.
 STARTS_NEAR_BOUNDARIES = ((6.0, -6.0, 8.0), (6.0, -4.0, 4.0), (2.0, -6.0, 8.0))
+REST = 0.02  # of a class's wrong labels, where most of them are of one other class
+PRECISION_OF_RATES = 10.0  # of the prior on how classes differ then
 
 
 def classes_of(weights, bias, answers):
@@ -89,6 +91,44 @@ class NoiseTable(Explanation):
         return others / total, own / total
 
 
+@dataclass(frozen=True)
+class Differences:
+    """How pairs of a true class and a wrong label may differ in their noise.
+
+    Attributes
+    ----------
+    groups : ndarray of int of shape (n_pairs,), or None
+        Pairs that share a parameter; None: no parameters, all pairs are alike.
+    precision : float
+        Of the prior on the parameters.
+    fixed : ndarray of shape (n_pairs,) or float
+        What pairs differ by all the same, in logarithms.
+    cost : float
+        Of the evidence, for what is fixed.
+    """
+
+    groups: np.ndarray | None = None
+    precision: float = 0.0
+    fixed: np.ndarray | float = 0.0
+    cost: float = 0.0
+
+    @property
+    def n_groups(self):
+        """Number of parameters."""
+        return 0 if self.groups is None else int(self.groups.max(initial=-1)) + 1
+
+    def of_pairs(self, parameters):
+        """Logarithms (n_pairs,) by which pairs differ."""
+        return self.fixed if self.groups is None else self.fixed + parameters[self.groups]
+
+    def sums(self, amounts):
+        """Sum amounts of pairs that share a parameter."""
+        return np.bincount(self.groups, amounts, minlength=self.n_groups)
+
+
+ALIKE = Differences()
+
+
 class TableFit:
     """Find the likeliest table for labels.
 
@@ -112,12 +152,11 @@ class TableFit:
         logits[self.off] = level - np.log(max(1, self.n_classes - 1)) + differences
         return softmax(logits, 1)
 
-    def _loss(self, parameters, spread):
+    def _loss(self, parameters, differences):
         """Negative mean of the log-likelihood, penalized, and its gradient."""
-        r, k, n = self.n_readers, self.n_classes, self.n_samples
-        weights, bias, level = parameters[:r], parameters[r : r + k], parameters[r + k]
-        differences = parameters[r + k + 1 :] if spread else np.zeros(())
-        table = self.table(level, differences)
+        n = self.n_samples
+        weights, bias, level, own = self._split(parameters)
+        table = self.table(level, differences.of_pairs(own))
         classes = classes_of(weights, bias + self.prior, self.answers)
         likelihood = classes * table.T[self.codes]
         total = likelihood.sum(1)
@@ -134,17 +173,24 @@ class TableFit:
             by_class.sum(0) + PENALTY_OF_BIAS * bias,
             [by_pair.sum()],
         ]
-        if spread:
-            loss += spread * (differences @ differences) / 2 / n
-            gradient.append(by_pair + spread * differences / n)
+        if differences.groups is not None:
+            penalty = differences.precision * own / n
+            loss += penalty @ own / 2
+            gradient.append(differences.sums(by_pair) + penalty)
         return loss, np.concatenate(gradient)
 
-    def _solve(self, start, highest, spread=0.0):
+    def _split(self, parameters):
+        """Weights, bias, level, and how classes differ."""
+        r, k = self.n_readers, self.n_classes
+        weights, bias, level, own = np.split(parameters, [r, r + k, r + k + 1])
+        return weights, bias, level[0], own
+
+    def _solve(self, start, highest, differences=ALIKE):
         r, k = self.n_readers, self.n_classes
         bounds = [(0, None)] * r + [(-5, 5)] * k + [(NO_NOISE, highest)]
-        bounds += [(-6, 8)] * (len(start) - len(bounds))
+        bounds += [(-6, 8)] * differences.n_groups
         return minimize(
-            self._loss, start, spread, jac=True, method="L-BFGS-B", bounds=bounds
+            self._loss, start, differences, jac=True, method="L-BFGS-B", bounds=bounds
         )
 
     def start(self, weight, level, differences=()):
@@ -152,19 +198,18 @@ class TableFit:
         weights = np.full(self.n_readers, weight / self.n_readers)
         return np.concatenate([weights, np.zeros(self.n_classes), [level], differences])
 
-    def result(self, solution, spread=0.0):
+    def result(self, solution, differences=ALIKE):
         """Describe a solution."""
-        r, k = self.n_readers, self.n_classes
-        weights, bias, level = np.split(solution.x[: r + k + 1], [r, r + k])
-        table = self.table(level, solution.x[r + k + 1 :] if spread else 0)
+        weights, bias, level, own = self._split(solution.x)
+        table = self.table(level, differences.of_pairs(own))
         found = NoiseTable(weights, bias + self.prior, table)
-        classes = found.classes(self.answers)
-        likelihood = classes * table.T[self.codes]
+        likelihood = found.classes(self.answers) * table.T[self.codes]
         posterior = likelihood / likelihood.sum(1, keepdims=True)
-        found.evidence = -self.n_samples * solution.fun
-        if spread:
-            pairs = (posterior.T @ self.given)[self.off]
-            found.evidence += 0.5 * np.log(spread / (spread + pairs)).sum()
+        found.evidence = -self.n_samples * solution.fun - differences.cost
+        if differences.groups is not None:
+            counts = differences.sums((posterior.T @ self.given)[self.off])
+            precision = differences.precision
+            found.evidence += 0.5 * np.log(precision / (precision + counts)).sum()
         wrong = 1 - posterior[np.arange(self.n_samples), self.codes]
         stay = np.diag(table)
         found.deviation = standard_error(wrong - (posterior * (1 - stay)).sum(1))
@@ -183,11 +228,12 @@ class TableFit:
 
     def by_class(self, uniform, spread):
         """Classes that differ."""
+        differences = Differences(np.arange(self.off.sum()), spread)
         starts = [self._confusion()]
         if uniform[-1] > LITTLE_NOISE:  # without, this would end where no label is wrong
             starts.append(np.concatenate([uniform, np.zeros(self.off.sum())]))
-        solutions = [self._solve(start, MOST_NOISE, spread) for start in starts]
-        return self.result(min(solutions, key=lambda solution: solution.fun), spread)
+        solutions = [self._solve(start, MOST_NOISE, differences) for start in starts]
+        return self.result(min(solutions, key=lambda solution: solution.fun), differences)
 
     def _confusion(self):
         """Start from what the readers agree on against the labels given."""
@@ -198,6 +244,30 @@ class TableFit:
         logits = np.log(pairs / np.diag(pairs)[:, None])[self.off]
         differences = logits - (level - np.log(max(1, self.n_classes - 1)))
         return self.start(SHARP, level, np.clip(differences, -5, 7))
+
+    def to_one_class(self, by_class):
+        """Classes whose wrong labels are mostly of one other class each.
+
+        Which one is read off a table of classes that differ.
+        """
+        weights, bias = by_class.weights, by_class.bias - self.prior
+        level = logit(np.clip(1 - np.diag(by_class.table).mean(), 0.05, 0.5))
+        start = np.concatenate([weights, bias, [level], np.zeros(self.n_classes)])
+        others = np.where(self.off, by_class.table, -1.0).argmax(1)
+        differences = self._one_each(others)
+        return self.result(self._solve(start, MOST_NOISE, differences), differences)
+
+    def _one_each(self, others):
+        """Differences where each class has one other that its wrong labels are of."""
+        k = self.n_classes
+        shares = np.full((k, k), REST / (k - 2))
+        shares[np.arange(k), others] = 1 - REST
+        return Differences(
+            np.repeat(np.arange(k), k - 1),
+            PRECISION_OF_RATES,
+            np.log(shares * (k - 1))[self.off],
+            k * np.log(k - 1),  # as every other class could be the one
+        )
 
 
 @dataclass

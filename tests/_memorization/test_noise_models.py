@@ -1,12 +1,20 @@
 """Explanations of labels: tables of noise, and noise near boundaries."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
 from sklearn.metrics import roc_auc_score
 
 from sknonlin._memorization.label_noise import LabelNoise, flagging_threshold, log_shares
-from sknonlin._memorization.noise_models import BoundaryFit, TableFit, doubts_of
+from sknonlin._memorization.noise_models import (
+    ALIKE,
+    BoundaryFit,
+    Differences,
+    TableFit,
+    doubts_of,
+)
 
 
 def doubtful(n_classes, p=0.2, n_samples=2000, seed=0):
@@ -26,16 +34,83 @@ def doubtful(n_classes, p=0.2, n_samples=2000, seed=0):
 
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_gradients(n_classes):
+    def error(loss, start):
+        return check_grad(lambda p: loss(p)[0], lambda p: loss(p)[1], start)
+
     _, given, answers = doubtful(n_classes, 300)
     fit = TableFit(answers, given)
     near = BoundaryFit(fit)
     rng = np.random.default_rng(0)
     start = fit.start(3, -2.0, rng.random(2))
-    loss = near._loss
-    assert check_grad(lambda p: loss(p)[0], lambda p: loss(p)[1], start) < 1e-5
-    start = fit.start(3, -2.0, rng.normal(size=n_classes * (n_classes - 1)))
-    loss = fit._loss
-    assert check_grad(lambda p: loss(p, 0.1)[0], lambda p: loss(p, 0.1)[1], start) < 1e-5
+    assert error(near._loss, start) < 1e-5
+    every = Differences(np.arange(n_classes * (n_classes - 1)), 0.1)
+    shapes = [ALIKE, every]
+    if n_classes > 2:
+        shapes.append(fit._one_each((np.arange(n_classes) + 1) % n_classes))
+    for shape in shapes:
+        start = fit.start(3, -2.0, rng.normal(size=shape.n_groups))
+        assert error(partial(fit._loss, differences=shape), start) < 1e-5
+
+
+def replaced(n_classes, p, n_samples=1500, seed=0, noise=0.15):
+    """Labels of which a share is those of one other class each, and readers' answers.
+
+    Readers have learned from the labels given, so they know the other class, too.
+    """
+    rng = np.random.default_rng(seed)
+    others = rng.permutation(n_classes)
+    others = np.where(others == np.arange(n_classes), np.roll(others, 1), others)
+    y = rng.integers(0, n_classes, n_samples)
+    wrong = (rng.random(n_samples) < p) & (others[y] != y)
+    given = np.where(wrong, others[y], y)
+    answers = []
+    for _ in range(2):
+        shares = np.zeros((n_samples, n_classes))
+        shares[np.arange(n_samples), y] = 1 - p
+        shares[np.arange(n_samples), others[y]] += p
+        shares += noise * rng.normal(size=shares.shape)
+        answers.append(log_shares(shares))
+    return y, given, others, np.stack(answers)
+
+
+@pytest.mark.parametrize("n_classes", [4, 10])
+@pytest.mark.parametrize("p", [0.1, 0.3])
+def test_one_class_that_replaces_each(n_classes, p):
+    y, given, others, answers = replaced(n_classes, p)
+    fit = TableFit(answers, given)
+    by_class = fit.by_class(fit.uniform()[1], 0.1)
+    found = fit.to_one_class(by_class)
+    table = np.where(np.eye(n_classes, dtype=bool), 0, found.table)
+    moved = others != np.arange(n_classes)
+    np.testing.assert_array_equal(table.argmax(1)[moved], others[moved])
+    assert found.evidence > by_class.evidence
+    wrong, _ = found.wrong(found.classes(answers), given, answers)
+    assert wrong.mean() == pytest.approx((y != given).mean(), rel=0.2)
+    assert roc_auc_score(y != given, wrong) > 0.97
+
+
+def test_what_replaces_a_class_is_no_cause_to_doubt_clean_labels():
+    y, _, _, answers = replaced(10, 0.0)
+    noise = LabelNoise()
+    wrong, _ = noise.fit(answers, y, 0)
+    assert (wrong > flagging_threshold(wrong)).mean() < 0.01
+    assert noise.share_wrong(answers, y, np.full(len(y), 1 / len(y)))[0] < 0.005
+
+
+def test_no_class_replaces_another_where_all_may():
+    _, given, answers = doubtful(5)
+    noise = LabelNoise()
+    noise.fit(answers, given, 0)
+    assert len(noise.tables) == 5
+
+
+@pytest.mark.parametrize(("n_classes", "n_tables"), [(3, 5), (4, 6), (30, 6), (31, 3)])
+def test_explanations_by_the_number_of_classes(n_classes, n_tables):
+    _, given, _, answers = replaced(n_classes, 0.2)
+    noise = LabelNoise()
+    noise.fit(answers, given, 0)
+    assert len(noise.tables) == len(noise.shares) == n_tables
+    assert noise.shares.sum() == pytest.approx(1)
 
 
 def test_doubts():
