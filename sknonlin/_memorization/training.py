@@ -37,6 +37,7 @@ from sknonlin._network.samples import (
     moved,
     refuse_no_numbers,
     refuse_streams,
+    refuse_words,
 )
 from sknonlin._running.memory import MOST, file_mapping, release_pages
 from sknonlin._running.torch_settings import random_state_kept
@@ -199,6 +200,8 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     if isinstance(X, list | tuple | np.ndarray) and wraps(estimator, TORCH):
         X = as_one_array(X) if isinstance(X, list | tuple) else X
         refuse_no_numbers(X)
+    if is_frame(X):
+        refuse_words(X)
     mapped = file_mapping(X) is not None  # of which no more than a part is held
     checked = validate_data(
         detector,

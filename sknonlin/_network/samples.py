@@ -176,6 +176,34 @@ def is_frame(X):
     return hasattr(X, "columns") and hasattr(X, "to_numpy")
 
 
+def refuse_words(frame):
+    """Refuse a table with columns that are no numbers, and say which, and what to do.
+
+    Raises
+    ------
+    ValueError
+        If there are any.
+    """
+    words = [name for name in frame.columns if not reads_as_numbers(frame[name])]
+    if words:
+        raise ValueError(
+            f"X has columns that are no numbers: {words}. A network takes numbers. Encode "
+            "them before it, with encoder = make_column_transformer((OneHotEncoder("
+            f"sparse_output=False), {words}), remainder=StandardScaler()): fit on "
+            "encoder.fit_transform(X), or put both together, "
+            "MemorizationDetector(make_pipeline(encoder, net))."
+        )
+
+
+def reads_as_numbers(column):
+    """Whether a column of a table can be read as numbers."""
+    try:
+        np.asarray(column, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def dense(X):
     """Sparse samples as an array of single precision at least.
 
@@ -201,6 +229,7 @@ def as_arrays(X):
     """Make samples that can be indexed together, as arrays where they are none."""
     refuse_streams(X)
     if is_frame(X):
+        refuse_words(X)
         return check_array(X, ensure_all_finite=False, force_writeable=True, input_name="X")
     if sparse.issparse(X):
         return dense(X)

@@ -4,14 +4,24 @@ from collections import UserDict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
+from sklearn.neural_network import MLPClassifier
 from skorch.dataset import Dataset
 from torch.utils.data import DataLoader
 
 from sknonlin import MemorizationDetector
 from sknonlin._network.adapters import as_network
-from sknonlin._network.samples import cast, check_labels, native, part_of, repeated
+from sknonlin._network.samples import (
+    as_arrays,
+    cast,
+    check_labels,
+    native,
+    part_of,
+    repeated,
+)
 from tests.architectures import mlp, seeded
 
 X, y = np.zeros((4, 4)), np.zeros(4)
@@ -70,6 +80,30 @@ def test_samples_that_are_no_numbers_are_refused(samples):
     ):
         with pytest.raises(TypeError, match="give a torch Dataset that makes tensors"):
             measure()
+
+
+@pytest.mark.parametrize(
+    "estimator", [None, seeded(mlp), MLPClassifier()], ids=["none", "torch", "sklearn"]
+)
+@pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
+def test_columns_of_words_are_named(library, estimator):
+    columns = {"age": [1.0, 2.0] * 20, "kind": ["a", "b"] * 20, "town": ["1.5", "?"] * 20}
+    frame = library.DataFrame(columns)
+    with pytest.raises(ValueError, match=r"no numbers: \['kind', 'town'\].*OneHotEncoder"):
+        MemorizationDetector(estimator).fit(frame, [0, 1] * 20)
+
+
+def test_columns_that_are_read_as_numbers_are_taken():
+    frame = pd.DataFrame(
+        {
+            "a": pd.array([1, 2, 3], "Int64"),
+            "b": pd.array([True, False, True], "boolean"),
+            "c": ["1.5", "2", "3e3"],
+            "d": pd.Categorical([4, 5, 6]),
+        }
+    )
+    expected = [[1, 1, 1.5, 4], [2, 0, 2, 5], [3, 1, 3000, 6]]
+    np.testing.assert_array_equal(as_arrays(frame).astype(float), expected)
 
 
 @pytest.mark.parametrize("make", [np.bool_, str, np.array], ids=["bools", "texts", "0-d"])
