@@ -85,10 +85,10 @@ class LabelNoise:
             by_class = [fit.by_class(parameters, spread) for spread in SPREADS]
             kinds += [("by class", table) for table in by_class]
             if fit.n_classes >= FEWEST_CLASSES:
-                simpler = fit.to_one_class(by_class[0])
+                to_one = fit.to_one_class(by_class[0])
                 # Else it hangs on chance which class replaces another.
-                if simpler.evidence > max(table.evidence for _, table in kinds):
-                    kinds.append(("to one class", simpler))
+                if to_one.evidence > max(table.evidence for _, table in kinds):
+                    kinds.append(("to one class", to_one))
         kinds.append(("near boundaries", BoundaryFit(fit).near_boundaries(parameters)))
         self.tables = [table for _, table in kinds]
         evidence = np.array([table.evidence for table in self.tables])

@@ -254,10 +254,10 @@ class TableFit:
         level = logit(np.clip(1 - np.diag(by_class.table).mean(), 0.05, 0.5))
         start = np.concatenate([weights, bias, [level], np.zeros(self.n_classes)])
         others = np.where(self.off, by_class.table, -1.0).argmax(1)
-        differences = self._one_each(others)
+        differences = self._replaced_by(others)
         return self.result(self._solve(start, MOST_NOISE, differences), differences)
 
-    def _one_each(self, others):
+    def _replaced_by(self, others):
         """Differences where each class has one other that its wrong labels are of."""
         k = self.n_classes
         shares = np.full((k, k), REST / (k - 2))

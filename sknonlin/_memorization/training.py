@@ -35,9 +35,10 @@ from sknonlin._network.samples import (
     is_frame,
     labels_of,
     moved,
+    of_numbers,
     refuse_no_numbers,
     refuse_streams,
-    refuse_words,
+    words_refused,
 )
 from sknonlin._running.memory import MOST, file_mapping, release_pages
 from sknonlin._running.torch_settings import random_state_kept
@@ -200,20 +201,22 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     if isinstance(X, list | tuple | np.ndarray) and wraps(estimator, TORCH):
         X = as_one_array(X) if isinstance(X, list | tuple) else X
         refuse_no_numbers(X)
-    if is_frame(X):
-        refuse_words(X)
     mapped = file_mapping(X) is not None  # of which no more than a part is held
-    checked = validate_data(
-        detector,
-        X,
-        y,
-        reset=reset,
-        ensure_all_finite=not mapped,
-        force_writeable=is_frame(X),  # as those of frames are not, and torch warns
-        allow_nd=wraps(estimator, TORCH),
-        dtype=np.float32 if estimator is None else "numeric",
-    )
-    X, y = checked if isinstance(checked, tuple) else (checked, y)
+    with words_refused(X):
+        checked = validate_data(
+            detector,
+            X,
+            y,
+            reset=reset,
+            ensure_all_finite=not mapped,
+            force_writeable=is_frame(X),  # as those of frames are not, and torch warns
+            allow_nd=wraps(estimator, TORCH),
+            dtype=np.float32 if estimator is None else "numeric",
+        )
+        X, y = checked if isinstance(checked, tuple) else (checked, y)
+        objects, X = X.dtype.kind == "O", of_numbers(X)
+    if objects:
+        assert_all_finite(X, input_name="X")
     if mapped:
         for start in range(0, len(X), MOST["checked rows"]):
             assert_all_finite(X[start : start + MOST["checked rows"]], input_name="X")

@@ -1,6 +1,7 @@
 """Samples of any kind as batches: what is chosen of them, cast, moved and split."""
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ LIST_OF_ARRAYS = (
     "A list of {n} arrays counts as {n} inputs of the network. If each of them is a "
     "sample, join them: np.stack(X), or torch.stack(X)."
 )
+MOST_NAMED = 10  # columns, in an error
 
 
 def batches_of(loader):
@@ -176,32 +178,45 @@ def is_frame(X):
     return hasattr(X, "columns") and hasattr(X, "to_numpy")
 
 
-def refuse_words(frame):
-    """Refuse a table with columns that are no numbers, and say which, and what to do.
+@contextmanager
+def words_refused(X):
+    """Say which columns of a table hold words, where reading it as numbers fails.
 
     Raises
     ------
     ValueError
-        If there are any.
+        If there are any, and it fails.
     """
-    words = [name for name in frame.columns if not reads_as_numbers(frame[name])]
-    if words:
-        raise ValueError(
-            f"X has columns that are no numbers: {words}. A network takes numbers. Encode "
-            "them before it, with encoder = make_column_transformer((OneHotEncoder("
-            f"sparse_output=False), {words}), remainder=StandardScaler()): fit on "
-            "encoder.fit_transform(X), or put both together, "
-            "MemorizationDetector(make_pipeline(encoder, net))."
-        )
-
-
-def reads_as_numbers(column):
-    """Whether a column of a table can be read as numbers."""
     try:
-        np.asarray(column, dtype=np.float64)
-    except (TypeError, ValueError):
-        return False
-    return True
+        yield
+    except (TypeError, ValueError) as error:
+        words = columns_of_words(X) if is_frame(X) else []
+        if not words:
+            raise
+        shown = ", ".join(map(repr, words[:MOST_NAMED]))
+        more = f" and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
+        raise ValueError(
+            f"Columns of X hold words: {shown}{more}. A network takes numbers. Encode "
+            "them before it, by encoder = make_column_transformer((OneHotEncoder("
+            "sparse_output=False), names), remainder=StandardScaler()), where names are "
+            "theirs: fit on encoder.fit_transform(X), or put both together, "
+            "MemorizationDetector(make_pipeline(encoder, net))."
+        ) from error
+
+
+def of_numbers(A):
+    """Convert an array of objects, as scikit-learn makes of some tables, to numbers."""
+    return A.astype(np.float64) if A.dtype.kind == "O" else A
+
+
+def columns_of_words(frame):
+    """Names of a table's columns in which some value is a text that is no number."""
+    found = []
+    for name in dict.fromkeys(frame.columns):
+        values = np.asarray(frame[name], dtype=object).flat
+        if any(isinstance(value, str) and not like_a_number(value) for value in values):
+            found.append(name)
+    return found
 
 
 def dense(X):
@@ -229,8 +244,11 @@ def as_arrays(X):
     """Make samples that can be indexed together, as arrays where they are none."""
     refuse_streams(X)
     if is_frame(X):
-        refuse_words(X)
-        return check_array(X, ensure_all_finite=False, force_writeable=True, input_name="X")
+        with words_refused(X):
+            checked = check_array(
+                X, ensure_all_finite=False, force_writeable=True, input_name="X"
+            )
+            return of_numbers(checked)
     if sparse.issparse(X):
         return dense(X)
     if isinstance(X, SliceDataset):

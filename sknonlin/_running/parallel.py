@@ -21,7 +21,7 @@ from joblib.parallel import get_active_backend
 from sklearn import config_context, get_config
 from tqdm.auto import tqdm
 
-from sknonlin._running.cluster import Cluster, inside_dask_task
+from sknonlin._running.cluster import Cluster, fetched, inside_dask_task
 from sknonlin._running.memory import affordable, devices_shared_by, freed_memory_kept
 from sknonlin._running.torch_settings import full_precision
 
@@ -131,7 +131,7 @@ def call(function, terms, keys, args, *shared):
         torch.set_num_threads(terms.n_threads)
     values = [
         value if key is None else unpickled(key, value)
-        for key, value in zip(keys, shared, strict=True)
+        for key, value in zip(keys, map(fetched, shared), strict=True)
     ]
     # Not scikit-learn's Parallel, whose threads leave each other's warning filters behind.
     with (
@@ -206,8 +206,8 @@ class Workers:
             n_jobs = 1 if inside_dask_task() else getattr(self.backend, "default_n_jobs", 1)
         self.count = 1 if n_jobs == 1 else self.backend.effective_n_jobs(n_jobs)
         self.count = affordable(self.task_bytes, most=self.count)
-        client = getattr(self.backend, "client", None)
-        self.cluster = Cluster(client) if client and self.count > 1 else None
+        on_cluster = self.count > 1 and hasattr(self.backend, "client")
+        self.cluster = Cluster(self.backend) if on_cluster else None
         self.in_process = self.count == 1 or getattr(
             self.backend, "supports_sharedmem", False
         )
@@ -244,9 +244,8 @@ class Workers:
 
         Items are taken when workers are free, in whatever thread.
         """
-        run = self._one_by_one if self.count == 1 else self._in_parallel
-        compute = partial(run, function)
-        results = self.cluster.map(compute, items) if self.cluster else compute(items)
+        compute = self._one_by_one if self.count == 1 else self._in_parallel
+        results = compute(function, items)
         self._maps.append(shown(results, description, total, disable=not self.verbose))
         return self._maps[-1]
 
@@ -258,7 +257,10 @@ class Workers:
         running = Running() if self.in_process else call
         n_threads = max(1, self.torch_threads // self.count) if self.in_process else None
         terms = Terms(get_config(), self.count, n_threads)
-        tasks = (self._task(running, function, terms, item) for item in items)
+        task_of = partial(self._task, running, function, terms)
+        if self.cluster is not None:
+            yield from self.cluster.map(task_of, items)
+            return
         # Ray's backend has no generators.
         lazy = self.backend.supports_return_generator
         parallel = Parallel(
@@ -267,7 +269,7 @@ class Workers:
             return_as="generator" if lazy else "list",
             batch_size=1,  # joblib would take many quick tasks at once, and hold them
         )
-        results = parallel(tasks)
+        results = parallel(map(task_of, items))
         try:
             yield from results
         finally:
@@ -284,7 +286,7 @@ class Workers:
         if not self.in_process:  # as bytes: joblib writes arrays to files, which stay
             args = cloudpickle.dumps(args)
         keys = tuple(argument.key for argument in shared)
-        sent = attrgetter("value") if self.cluster is None else self.cluster.sent
+        sent = attrgetter("value") if self.cluster is None else self.cluster.handle_of
         return delayed(run)(function, terms, keys, args, *map(sent, shared))
 
 

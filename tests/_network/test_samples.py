@@ -89,8 +89,37 @@ def test_samples_that_are_no_numbers_are_refused(samples):
 def test_columns_of_words_are_named(library, estimator):
     columns = {"age": [1.0, 2.0] * 20, "kind": ["a", "b"] * 20, "town": ["1.5", "?"] * 20}
     frame = library.DataFrame(columns)
-    with pytest.raises(ValueError, match=r"no numbers: \['kind', 'town'\].*OneHotEncoder"):
+    with pytest.raises(ValueError, match=r"hold words: 'kind', 'town'\. .*OneHotEncoder"):
         MemorizationDetector(estimator).fit(frame, [0, 1] * 20)
+
+
+@pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
+def test_a_missing_value_beside_whole_numbers_is_refused(library):
+    columns = {"age": [1.5, 2.0] * 20, "n": [1, None] * 20, "c": ["1", "2"] * 20}
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        MemorizationDetector().fit(library.DataFrame(columns), [0, 1] * 20)
+
+
+def test_words_are_told_in_few_words():
+    frame = pd.DataFrame([["a"] * 30] * 4)
+    with pytest.raises(ValueError, match=r"hold words: 0, 1, .*, 9 and 20 more\."):
+        as_arrays(frame)
+    twice = pd.DataFrame([[1.0, "a"]] * 4, columns=["x", "x"])
+    with pytest.raises(ValueError, match=r"hold words: 'x'\."):
+        as_arrays(twice)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1.0, None, pd.NA, 2.0], "float"),  # no words, whatever else is wrong
+        ([1j, 2.0, 3.0, 4.0], "Complex data not supported"),
+    ],
+)
+def test_what_else_is_wrong_with_a_table_is_said_as_it_was(column, message):
+    frame = pd.DataFrame({"a": np.array(column, object)})
+    with pytest.raises((TypeError, ValueError), match=message):
+        as_arrays(frame if message == "float" else frame.astype(complex))
 
 
 def test_columns_that_are_read_as_numbers_are_taken():
