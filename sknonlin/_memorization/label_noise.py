@@ -21,7 +21,7 @@ from sknonlin._memorization.noise_models import BoundaryFit, TableFit
 
 MOST_SAMPLES = 4000  # that explanations are learned from, but
 MOST_ANSWERS = 2**18  # of a reader, where there are many classes
-MOST_CLASSES = 30  # with more, classes do not differ in their noise
+MOST_CLASSES = 30  # with more, pairs of classes do not differ in their noise
 FEWEST_CLASSES = 4  # of which one may replace each; with less, there is hardly a choice
 SPREADS = (0.1, 0.5)  # precisions of the prior on how classes differ
 PRIOR = {
@@ -81,14 +81,15 @@ class LabelNoise:
         none = fit.no_noise()
         uniform, parameters = fit.uniform()
         kinds = [("none", none), ("uniform", uniform)]
+        by_class = []
         if fit.n_classes <= MOST_CLASSES:
             by_class = [fit.by_class(parameters, spread) for spread in SPREADS]
             kinds += [("by class", table) for table in by_class]
-            if fit.n_classes >= FEWEST_CLASSES:
-                to_one = fit.to_one_class(by_class[0])
-                # Else it hangs on chance which class replaces another.
-                if to_one.evidence > max(table.evidence for _, table in kinds):
-                    kinds.append(("to one class", to_one))
+        if fit.n_classes >= FEWEST_CLASSES:
+            to_one = fit.to_one_class(*by_class[:1])
+            # Else it hangs on chance which class replaces another.
+            if to_one.evidence > max(table.evidence for _, table in kinds):
+                kinds.append(("to one class", to_one))
         kinds.append(("near boundaries", BoundaryFit(fit).near_boundaries(parameters)))
         self.tables = [table for _, table in kinds]
         evidence = np.array([table.evidence for table in self.tables])

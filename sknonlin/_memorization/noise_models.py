@@ -245,11 +245,15 @@ class TableFit:
         differences = logits - (level - np.log(max(1, self.n_classes - 1)))
         return self.start(SHARP, level, np.clip(differences, -5, 7))
 
-    def to_one_class(self, by_class):
+    def to_one_class(self, by_class=None):
         """Classes whose wrong labels are mostly of one other class each.
 
-        Which one is read off a table of classes that differ.
+        Which one is read off a table of classes that differ, or off what the readers agree
+        on.
         """
+        if by_class is None:
+            weights, bias, level, own = self._split(self._confusion())
+            by_class = NoiseTable(weights, bias + self.prior, self.table(level, own))
         weights, bias = by_class.weights, by_class.bias - self.prior
         level = logit(np.clip(1 - np.diag(by_class.table).mean(), 0.05, 0.5))
         start = np.concatenate([weights, bias, [level], np.zeros(self.n_classes)])
