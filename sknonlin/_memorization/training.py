@@ -201,6 +201,8 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
     if isinstance(X, list | tuple | np.ndarray) and wraps(estimator, TORCH):
         X = as_one_array(X) if isinstance(X, list | tuple) else X
         refuse_no_numbers(X)
+    if is_frame(X):  # the names of its columns first, and then what they hold
+        validate_data(detector, X, skip_check_array=True, reset=reset)
     mapped = file_mapping(X) is not None  # of which no more than a part is held
     with words_refused(X):
         checked = validate_data(

@@ -198,9 +198,9 @@ def words_refused(X):
         raise ValueError(
             f"Columns of X hold words: {shown}{more}. A network takes numbers. Encode "
             "them before it, by encoder = make_column_transformer((OneHotEncoder("
-            "sparse_output=False), names), remainder=StandardScaler()), where names are "
-            "theirs: fit on encoder.fit_transform(X), or put both together, "
-            "MemorizationDetector(make_pipeline(encoder, net))."
+            "sparse_output=False), columns), remainder=StandardScaler()), where columns "
+            "are their names, which must be texts: fit on encoder.fit_transform(X), or put "
+            "both together, MemorizationDetector(make_pipeline(encoder, net))."
         ) from error
 
 

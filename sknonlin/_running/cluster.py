@@ -48,6 +48,32 @@ def fetched(value):
     return value
 
 
+def answering(backend):
+    """Make a backend like another that also tells joblib of tasks that Dask gives up.
+
+    joblib 1.6 waits for those forever, such as for one that has killed several workers.
+    """
+    kind = type(backend)
+
+    def submit(self, func, callback=None):
+        future = kind.submit(self, func, callback)
+
+        def tell(done):
+            if done.exception() is not None:
+                callback(done.exception())
+
+        future.add_done_callback(tell)
+        return future
+
+    found = type("Answering", (kind,), {"submit": submit})(
+        client=backend.client,
+        wait_for_workers_timeout=backend.wait_for_workers_timeout,
+        **backend.submit_kwargs,
+    )
+    found.data_futures = backend.data_futures  # what a user has sent
+    return found
+
+
 def numbered(number, function, *args, **kwargs):
     """Call a function: the task of a worker that also returns its number."""
     return number, function(*args, **kwargs)
@@ -165,7 +191,7 @@ class Cluster:
         """Let the workers compute what is unfinished; results in whatever order."""
         parallel = Parallel(
             -1,
-            backend=self.backend,  # in whatever thread
+            backend=answering(self.backend),  # its own, in whatever thread
             return_as="generator_unordered",  # so that items end with their task
             batch_size=1,  # joblib would take many quick tasks at once, and hold them
         )
@@ -180,6 +206,8 @@ class Cluster:
         restarted = getattr(lost, "reason", None) == "scheduler-restart"
         if pause is None or restarted or self.client.status != "running":
             raise lost
+        if inside_dask_task():  # whose thread joblib took from the worker, and kept
+            sys.modules["distributed"].rejoin()
         time.sleep(pause)
         try:
             with suppress(TimeoutError):

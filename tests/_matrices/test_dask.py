@@ -226,7 +226,7 @@ def client(tmp_path):
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",
         local_directory=tmp_path,
     )
     with cluster, Client(cluster) as client:

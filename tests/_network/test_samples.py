@@ -93,6 +93,16 @@ def test_columns_of_words_are_named(library, estimator):
         MemorizationDetector(estimator).fit(frame, [0, 1] * 20)
 
 
+def test_columns_that_fit_has_not_seen_are_named_as_such():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(40, 2)), columns=["a", "b"])
+    detector = MemorizationDetector(seeded(mlp, 2, n_classes=2))
+    detector.fit(frame, np.arange(40) % 2)
+    for other in (frame.assign(town="x"), frame.assign(b="x").rename(columns={"a": "c"})):
+        with pytest.raises(ValueError, match="unseen at fit time"):
+            detector.score_samples(other, np.arange(40) % 2)
+
+
 @pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
 def test_a_missing_value_beside_whole_numbers_is_refused(library):
     columns = {"age": [1.5, 2.0] * 20, "n": [1, None] * 20, "c": ["1", "2"] * 20}

@@ -246,7 +246,7 @@ def cluster_of(n_workers, n_threads):
         n_workers=n_workers,
         threads_per_worker=n_threads,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",
     )
 
 
@@ -282,6 +282,43 @@ def test_the_worker_dies_that_alone_has_kept_the_values():
         os.kill(processes[holders[0]], signal.SIGKILL)
         results = list(workers.map(in_the_worker, ((i, shared) for i in range(9))))
     assert results == list(range(1, 10))
+
+
+def ends_its_process(number, values):
+    if number == 3:
+        os._exit(1)
+    return number
+
+
+def test_a_task_that_kills_every_worker_is_an_error():
+    dask = pytest.importorskip("dask")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        cluster_of(1, 2) as local,
+        distributed.Client(local),
+        parallel_config(backend="dask"),
+        Workers() as workers,
+    ):
+        shared = workers.share({"first": 1})
+        results = workers.map(ends_its_process, ((i, shared) for i in range(9)))
+        with pytest.raises(distributed.KilledWorker):
+            list(results)
+
+
+def lost_within(number):
+    """Run tasks of its own, which lose what they were sent once; the task of a worker."""
+    client = distributed.get_client()
+    with parallel_config(backend="dask"), Workers(2) as workers:
+        shared = workers.share({"first": 1})
+        results = workers.map(in_the_worker, ((i, shared) for i in range(number)))
+        first = next(results)
+        client.cancel([workers.cluster.handle_of(shared)], force=True)
+        return [first, *results]
+
+
+def test_work_that_is_lost_within_a_task_of_the_cluster():
+    with cluster_of(1, 2) as local, distributed.Client(local) as client:
+        assert client.submit(lost_within, 20).result(60) == list(range(1, 21))
 
 
 def test_results_may_be_read_in_another_thread():
