@@ -96,7 +96,7 @@ def test_columns_of_words_are_named(library, estimator):
 def test_columns_that_fit_has_not_seen_are_named_as_such():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(40, 2)), columns=["a", "b"])
-    detector = MemorizationDetector(seeded(mlp, 2, n_classes=2))
+    detector = MemorizationDetector(seeded(mlp, 2, n_classes=2), random_state=0)
     detector.fit(frame, np.arange(40) % 2)
     for other in (frame.assign(town="x"), frame.assign(b="x").rename(columns={"a": "c"})):
         with pytest.raises(ValueError, match="unseen at fit time"):
