@@ -35,7 +35,7 @@ from sknonlin._network.samples import (
     is_frame,
     labels_of,
     moved,
-    of_numbers,
+    native,
     refuse_no_numbers,
     refuse_streams,
     words_refused,
@@ -216,7 +216,9 @@ def validate_samples(detector, X, y="no_validation", *, reset=False):
             dtype=np.float32 if estimator is None else "numeric",
         )
         X, y = checked if isinstance(checked, tuple) else (checked, y)
-        objects, X = X.dtype.kind == "O", of_numbers(X)
+        objects = X.dtype.kind == "O"  # as scikit-learn leaves tables of polars
+        if objects:
+            X = native(X)
     if objects:
         assert_all_finite(X, input_name="X")
     if mapped:

@@ -204,11 +204,6 @@ def words_refused(X):
         ) from error
 
 
-def of_numbers(A):
-    """Convert an array of objects, as scikit-learn makes of some tables, to numbers."""
-    return A.astype(np.float64) if A.dtype.kind == "O" else A
-
-
 def columns_of_words(frame):
     """Names of a table's columns in which some value is a text that is no number."""
     found = []
@@ -248,7 +243,7 @@ def as_arrays(X):
             checked = check_array(
                 X, ensure_all_finite=False, force_writeable=True, input_name="X"
             )
-            return of_numbers(checked)
+            return native(checked)  # those of polars are left as objects
     if sparse.issparse(X):
         return dense(X)
     if isinstance(X, SliceDataset):

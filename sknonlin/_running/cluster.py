@@ -116,7 +116,7 @@ class Unfinished:
                 number, item = next(self._items)
             except StopIteration:
                 return None
-            except Exception as error:
+            except Exception as error:  # of the user's samples or network; raised again
                 self._error = error
                 raise
             self._taken[number] = item
